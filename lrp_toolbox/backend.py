@@ -1,0 +1,154 @@
+"""Which array module owns these arrays, and the only doors between host and device.
+
+The data decides: a function asks `xp = namespace(x)` and works with that module, so array type in is array type out.
+There is no global switch. NumPy, CuPy and any module of the array API standard will do; so do NumPy arrays of
+`fractions.Fraction` (dtype object), in which every formula of this toolbox is exact.
+"""
+
+from __future__ import annotations
+
+import sys
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+Array = Any  # numpy.ndarray, cupy.ndarray or an array of the standard; SciPy's choice of annotation, too
+Module = Any  # an array module
+
+__all__ = [
+    "Array",
+    "asarray",
+    "is_exact",
+    "is_finite",
+    "like",
+    "namespace",
+    "negative_part",
+    "ones",
+    "positive_part",
+    "require_same",
+    "smallest_divisor",
+    "to_numpy",
+    "total",
+    "ulp",
+    "zeros",
+]
+
+
+def namespace(*arrays: Array) -> Module:
+    """The one array module that owns all `arrays` (`None` and plain numbers own nothing and are passed over).
+
+    Raises TypeError if two modules are mixed, or if an argument is no array.
+    """
+    found: dict[str, Module] = {}
+    for a in arrays:
+        if a is None or isinstance(a, (int, float, Fraction)):
+            continue
+        name = type(a).__module__.partition(".")[0]
+        if name in ("numpy", "cupy"):  # CuPy's arrays have no __array_namespace__
+            found[name] = sys.modules[name]
+        elif hasattr(a, "__array_namespace__"):
+            found[name] = a.__array_namespace__()
+        else:
+            raise TypeError(f"expected an array (NumPy, CuPy, or of the array API standard), got {type(a).__name__}")
+    if not found:
+        raise TypeError("expected at least one array, got none")
+    if len(found) > 1:
+        names = " and ".join(sorted(found))
+        raise TypeError(
+            f"arrays of {names} are mixed, and data is never moved in silence: "
+            "move the data with lrp_toolbox.asarray(x, like=...), or the parameters with net.to(array_module)"
+        )
+    return next(iter(found.values()))
+
+
+def require_same(name: str, x: Array, like_name: str, like: Array) -> None:
+    """Raise TypeError unless `x` is of the same array module and dtype as `like`: nothing is cast in silence."""
+    namespace(x, like)
+    if x.dtype != like.dtype:
+        raise TypeError(
+            f"{name} is {x.dtype}, but {like_name} is {like.dtype}; nothing is cast in silence: "
+            "use x.astype(...) or net.astype(...)"
+        )
+
+
+def to_numpy(x: Array) -> np.ndarray[Any, Any]:
+    """`x` on the host. A copy from a GPU; of a NumPy array, the array itself."""
+    if isinstance(x, np.ndarray):
+        return x
+    if hasattr(x, "get"):  # CuPy
+        return np.asarray(x.get())
+    return np.asarray(x) if isinstance(x, (np.generic, int, float, list, tuple)) else np.from_dlpack(x)
+
+
+def asarray(x: Array, like: Array | Module) -> Array:
+    """`x` in the array module of `like`, an array or the module itself (`asarray(x, cupy)`). Keeps the dtype."""
+    xp = like if hasattr(like, "asarray") else namespace(like)
+    if type(x).__module__.partition(".")[0] == xp.__name__.partition(".")[0]:
+        return x
+    return xp.asarray(to_numpy(x))
+
+
+def is_exact(x: Array) -> bool:
+    """Whether `x` is an object array, taken to hold Fractions."""
+    return bool(x.dtype == object) if isinstance(x, np.ndarray) else False
+
+
+def like(value: int | float | Fraction, x: Array) -> int | float | Fraction:
+    """`value` as a scalar to stand beside `x`: a Fraction of that very value if `x` is exact, else a plain number."""
+    if is_exact(x):
+        return Fraction(value)
+    return float(value) if isinstance(value, Fraction) else value
+
+
+def zeros(shape: tuple[int, ...], x: Array) -> Array:
+    """Zeros of `shape`, in the module, dtype and device of `x`."""
+    return _full(shape, 0, x)
+
+
+def ones(shape: tuple[int, ...], x: Array) -> Array:
+    """Ones of `shape`, in the module, dtype and device of `x`."""
+    return _full(shape, 1, x)
+
+
+def _full(shape: tuple[int, ...], value: int, x: Array) -> Array:
+    xp = namespace(x)
+    device = {} if xp.__name__ in ("numpy", "cupy") else {"device": x.device}
+    return xp.full(shape, like(value, x), dtype=x.dtype, **device)
+
+
+def positive_part(x: Array) -> Array:
+    """x⁺ = max(x, 0)."""
+    return namespace(x).maximum(x, like(0, x))
+
+
+def negative_part(x: Array) -> Array:
+    """x⁻ = min(x, 0)."""
+    return namespace(x).minimum(x, like(0, x))
+
+
+def total(x: Array, axes: tuple[int, ...]) -> Array:
+    """Σ over `axes`, accumulated in double precision (exactly, if `x` is exact)."""
+    xp = namespace(x)
+    return xp.sum(x, axis=axes) if is_exact(x) else xp.sum(x, axis=axes, dtype=xp.float64)
+
+
+def is_finite(x: Array) -> bool:
+    """Whether there is neither NaN nor infinity in `x`."""
+    return is_exact(x) or bool(namespace(x).all(namespace(x).isfinite(x)))
+
+
+def smallest_divisor(x: Array) -> float:
+    """The magnitude below which a sum in x's dtype is no divisor: its terms are subnormal and have lost their digits.
+
+    Exact arithmetic has no such limit: 0.
+    """
+    if is_exact(x):
+        return 0.0
+    info = namespace(x).finfo(x.dtype)
+    return float(info.smallest_normal) / float(info.eps)
+
+
+def ulp(x: Array) -> float:
+    """The distance from 1 to the next number of x's dtype; 0 if `x` is exact."""
+    return 0.0 if is_exact(x) else float(namespace(x).finfo(x.dtype).eps)

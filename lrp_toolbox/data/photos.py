@@ -1,0 +1,125 @@
+"""From a picture file to the numbers that a network was trained on."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+Photo = np.ndarray[Any, np.dtype[np.uint8]]  # (height, width, 3), RGB
+
+
+def read_photo(path: str | PathLike[str]) -> Photo:
+    """The picture in a file as (height, width, 3) of uint8, RGB, the right way up.
+
+    Turned as its EXIF orientation says; grey and palette pictures become RGB; 16 bits become 8; what is transparent is
+    seen against white; of several frames, the first.
+
+    Raises FileNotFoundError, and ValueError for what is no picture, is broken, has floating-point pixels (whose white
+    is not known) or more pixels than Pillow deems safe (about 89 million).
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise ValueError(f"{path}: expected a picture, got a folder")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            warnings.filterwarnings("ignore", category=UserWarning)  # of metadata; nothing that the pixels need
+            with Image.open(path) as image:
+                image.seek(0)
+                image.load()
+                return np.asarray(_to_rgb(ImageOps.exif_transpose(image), path))
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path}: there is no such file") from None
+    except UnidentifiedImageError:
+        raise ValueError(f"{path}: not a picture, or of a format that Pillow does not know") from None
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
+        raise ValueError(f"{path}: too many pixels to be safe to open (some 89 million); make it smaller") from None
+    except (OSError, SyntaxError, EOFError, OverflowError) as error:  # Pillow's words for a broken file
+        raise ValueError(f"{path}: cannot be read as a picture: {error}") from error
+
+
+def _to_rgb(image: Image.Image, path: Path) -> Image.Image:
+    if image.mode == "F":
+        raise ValueError(f"{path}: floating-point pixels, whose white is not known; expected 8 or 16 bits")
+    if image.mode.startswith("I"):  # 16 bits, or 32 in which 16 are used
+        wide = np.asarray(image).astype(np.int64)
+        if wide.min() < 0 or wide.max() > 65535:
+            raise ValueError(f"{path}: pixels from {wide.min()} to {wide.max()}; expected 8 or 16 bits")
+        image = Image.fromarray(((wide * 255 + 32767) // 65535).astype(np.uint8))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    return image.convert("RGB")
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How a network wants its photographs: x = (pixel − mean) · scale, of shape (height, width, channel).
+
+    size       (height, width) of its input
+    fit        "warp" rescales the whole photograph to it; "crop" scales the shortest side and cuts the middle out
+    channels   "RGB", "BGR" or "L" (grey)
+    mean       one number a channel, in the order of `channels`, from 0 to 255
+    """
+
+    size: tuple[int, int]
+    fit: Literal["warp", "crop"] = "warp"
+    channels: Literal["RGB", "BGR", "L"] = "RGB"
+    mean: tuple[float, ...] = (0.0, 0.0, 0.0)
+    scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "size", tuple(self.size))
+        object.__setattr__(self, "mean", tuple(self.mean))
+        if len(self.size) != 2 or not all(isinstance(n, int) and n > 0 for n in self.size):
+            raise ValueError(f"size: expected (height, width), got {self.size!r}")
+        for name, allowed in (("fit", ("warp", "crop")), ("channels", ("RGB", "BGR", "L"))):
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name}: expected one of {allowed}, got {getattr(self, name)!r}")
+        if len(self.mean) != len(self.channels):
+            raise ValueError(f"mean: expected a number for each of {self.channels}, got {self.mean!r}")
+        if not math.isfinite(self.scale) or self.scale <= 0:
+            raise ValueError(f"scale: expected a number > 0, got {self.scale!r}")
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return (*self.size, len(self.channels))
+
+    def view(self, photo: Photo) -> Photo:
+        """The part of the photograph that the network gets to see, at its own resolution."""
+        if self.fit == "warp":
+            return photo
+        (height, width), (rows, columns) = photo.shape[:2], self.size
+        scale = min(height / rows, width / columns)
+        h, w = max(1, round(rows * scale)), max(1, round(columns * scale))
+        top, left = (height - h) // 2, (width - w) // 2
+        return photo[top : top + h, left : left + w]
+
+    def __call__(self, photo: Photo) -> np.ndarray[Any, np.dtype[np.float32]]:
+        """x, float32 (height, width, channel), from an RGB photograph of uint8 (height, width, 3)."""
+        if photo.dtype != np.uint8 or photo.ndim != 3 or photo.shape[2] != 3 or 0 in photo.shape:
+            raise ValueError(f"photo: expected uint8 (height, width, 3), RGB, got {photo.dtype} of shape {tuple(photo.shape)}")
+        image = Image.fromarray(np.ascontiguousarray(self.view(photo)))
+        if self.channels == "L":
+            image = image.convert("L")
+        pixels = np.asarray(image.resize(self.size[::-1], Image.Resampling.BILINEAR)).reshape(*self.size, -1)
+        if self.channels == "BGR":
+            pixels = pixels[..., ::-1]
+        return self._numbers(pixels)
+
+    def _numbers(self, pixels: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.float32]]:
+        numbers = (pixels.astype(np.float32) - np.asarray(self.mean, np.float32)) * np.float32(self.scale)
+        return np.ascontiguousarray(numbers, dtype=np.float32)
+
+    @property
+    def bounds(self) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+        """The least and the greatest x there can be, one number a channel: the box of the rule zᴮ."""
+        channels = len(self.mean)
+        return self._numbers(np.zeros(channels)), self._numbers(np.full(channels, 255))

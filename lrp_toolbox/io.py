@@ -1,0 +1,232 @@
+"""A model is a folder: model.json says what it is made of, weights.npz holds the numbers, README.md is its card.
+
+Never a pickle: reading a model runs none of its code. Weights may be stored in float16; they are read as float32.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from . import modules
+from .backend import Array, to_numpy
+from .data import Preprocessing
+from .data.photos import Photo
+from .modules import Module
+from .modules.container import Container
+
+FORMAT = 1
+TYPES: dict[str, type[Module]] = {
+    name: cls for name in modules.__all__ if isinstance(cls := getattr(modules, name), type) and issubclass(cls, Module)
+}
+
+
+class ModelFormatError(ValueError):
+    """A model file that is not what it should be; says which file, where in it, what was expected and what was found."""
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A net with all that it takes to ask it about photographs."""
+
+    name: str
+    net: Module
+    classes: tuple[str, ...]
+    preprocessing: Preprocessing
+    summary: str = ""  # one line
+    card: str = ""  # README.md
+    example: Path | None = None  # a photograph that comes with the model
+
+    def prepare(self, photo: Photo) -> Array:
+        """x for a photograph (see `Preprocessing`)."""
+        return self.preprocessing(photo)
+
+    @property
+    def bounds(self) -> tuple[Array, Array]:
+        """The box in which every x lies, for `ZBox(*model.bounds)`."""
+        return self.preprocessing.bounds
+
+
+# ---- Finding ---------------------------------------------------------------------------------------------------------
+
+
+def model_folders() -> list[Path]:
+    """Where models are looked for by name: $LRP_TOOLBOX_MODELS, the project's `models/`, and what was installed with it."""
+    package = Path(__file__).resolve().parent
+    asked = os.environ.get("LRP_TOOLBOX_MODELS")
+    return [*([Path(asked)] if asked else []), package.parent / "models", package / "models"]
+
+
+def available() -> dict[str, Path]:
+    """The models that `load` knows by name, and their folders."""
+    found: dict[str, Path] = {}
+    for folder in model_folders():
+        for file in sorted(folder.glob("*/model.json")):
+            found.setdefault(file.parent.name, file.parent)
+    return found
+
+
+def load(name: str | os.PathLike[str], dtype: Any = np.float32) -> Model:
+    """The model of that name (see `available`), or in that folder.
+
+    Raises FileNotFoundError if there is none, and ModelFormatError if its files are not what they should be.
+    """
+    folder = Path(name)
+    if not (folder / "model.json").is_file():
+        known = available()
+        if str(name) not in known:
+            raise FileNotFoundError(
+                f"no model {str(name)!r}: neither a folder with a model.json, nor one of {', '.join(known) or '(none)'}"
+            )
+        folder = known[str(name)]
+    spec = _read_json(folder / "model.json")
+    where = f"{folder / 'model.json'}"
+    if spec.get("format") != FORMAT:
+        raise ModelFormatError(f"{where}: format: expected {FORMAT}, found {spec.get('format')!r}")
+    arrays = _read_arrays(folder / "weights.npz", np.dtype(dtype))
+    try:
+        net = _build(spec["net"], arrays, "net")
+        preprocessing = Preprocessing(**spec["preprocessing"])
+        classes = tuple(spec["classes"])
+        if not all(isinstance(c, str) for c in classes):
+            raise ValueError("classes: expected a list of names")
+        outputs = net.output_shape(preprocessing.shape)
+        if outputs != (len(classes),):
+            raise ValueError(f"net: expected {len(classes)} outputs, one for each class, found {outputs}")
+    except KeyError as error:
+        raise ModelFormatError(f"{where}: {error.args[0]!r} is missing") from error
+    except (TypeError, ValueError, AttributeError) as error:
+        raise ModelFormatError(f"{where}: {error}") from error
+    if arrays:
+        raise ModelFormatError(f"{folder / 'weights.npz'}: arrays that no layer asks for: {', '.join(sorted(arrays))}")
+    card, example = folder / "README.md", spec.get("example")
+    return Model(
+        name=str(spec.get("name", folder.name)),
+        net=net,
+        classes=classes,
+        preprocessing=preprocessing,
+        summary=str(spec.get("summary", "")),
+        card=card.read_text(encoding="utf-8") if card.is_file() else "",
+        example=folder / Path(example).name if example else None,
+    )
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    try:
+        spec = json.loads(file.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise ModelFormatError(f"{file}: expected JSON: {error}") from error
+    if not isinstance(spec, dict):
+        raise ModelFormatError(f"{file}: expected an object, found {type(spec).__name__}")
+    return spec
+
+
+def _read_arrays(file: Path, dtype: np.dtype[Any]) -> dict[str, Array]:
+    """The arrays of a .npz in `dtype`. Raises ModelFormatError if one cannot be read, is no number or is not finite."""
+    if not file.is_file():
+        raise ModelFormatError(f"{file}: there is no such file")
+    arrays = {}
+    try:
+        with np.load(file, allow_pickle=False) as stored:
+            for name in stored.files:
+                a = stored[name]
+                if a.dtype.kind != "f":
+                    raise ModelFormatError(f"{file}: {name}: expected floating-point numbers, found {a.dtype}")
+                if not np.isfinite(a).all():
+                    raise ModelFormatError(f"{file}: {name}: expected finite numbers, found NaN or infinity")
+                arrays[name] = a.astype(dtype)
+    except (zipfile.BadZipFile, OSError, EOFError, KeyError, NotImplementedError) as error:
+        raise ModelFormatError(f"{file}: not a readable .npz: {error}") from error
+    except ModelFormatError:
+        raise
+    except ValueError as error:
+        raise ModelFormatError(f"{file}: not a readable .npz: {error}") from error
+    return arrays
+
+
+# ---- Nets as data ----------------------------------------------------------------------------------------------------
+
+
+def _build(spec: Any, arrays: dict[str, Array], where: str) -> Module:
+    """The module that `spec` describes; takes its arrays out of `arrays`."""
+    if not isinstance(spec, Mapping) or spec.get("type") not in TYPES:
+        found = spec.get("type") if isinstance(spec, Mapping) else spec
+        raise ValueError(f"{where}: type: expected one of {', '.join(sorted(TYPES))}, found {found!r}")
+    kind = TYPES[spec["type"]]
+    if issubclass(kind, Container):
+        children = [(child["name"], _build(child, arrays, f"{where}/{child['name']}")) for child in spec["modules"]]
+        return kind(children)
+    given = {key: value for key, value in spec.items() if key not in ("type", "name")}
+    known = [f.name for f in dataclasses.fields(kind)]  # type: ignore[arg-type]
+    values = {}
+    for key, value in given.items():
+        if key not in known:
+            raise ValueError(f"{where}: {kind.__name__} has no {key!r}; it has {', '.join(known)}")
+        if isinstance(value, Mapping):
+            name = value["array"]
+            if name not in arrays:
+                raise ValueError(f"{where}: {key}: no array {name!r} in weights.npz, or two layers ask for it")
+            value = arrays.pop(name)
+        values[key] = value
+    try:
+        return kind(**values)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{where} ({kind.__name__}): {error}") from error
+
+
+def _describe(module: Module, arrays: dict[str, Array], name: str) -> dict[str, Any]:
+    """What `_build` reads; puts the arrays into `arrays`."""
+    kind = type(module)
+    if TYPES.get(kind.__name__) is not kind:
+        raise TypeError(f"{name}: {kind.__name__} cannot be stored; known are {', '.join(sorted(TYPES))}")
+    if isinstance(module, Container):
+        children = [{"name": n, **_describe(m, arrays, f"{name}/{n}" if name else n)} for n, m in module.items()]
+        return {"type": kind.__name__, "modules": children}
+    spec: dict[str, Any] = {"type": kind.__name__}
+    for field in dataclasses.fields(module):  # type: ignore[arg-type]
+        value = getattr(module, field.name)
+        if hasattr(value, "dtype"):
+            key = f"{name}.{field.name}" if name else field.name
+            arrays[key] = to_numpy(value)
+            spec[field.name] = {"array": key}
+        elif value != field.default:
+            spec[field.name] = value
+    return spec
+
+
+def save(model: Model, folder: str | os.PathLike[str], dtype: Any = np.float32) -> Path:
+    """Write `model` into `folder`, its weights as `dtype`. What was there is replaced once all is written, and not before."""
+    folder = Path(folder)
+    arrays: dict[str, Array] = {}
+    net = _describe(model.net, arrays, "")
+    preprocessing = dataclasses.asdict(model.preprocessing)
+    example = {"example": model.example.name} if model.example else {}
+    spec = {"format": FORMAT, "name": model.name, "summary": model.summary, "classes": list(model.classes),
+            "preprocessing": preprocessing, **example, "net": net}  # fmt: skip
+    stored = {name: a.astype(dtype) for name, a in arrays.items()}
+    for name, a in stored.items():
+        if not np.isfinite(a).all():
+            raise ValueError(f"{name}: not finite as {np.dtype(dtype)}")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as temporary:
+        new = Path(temporary) / "new"
+        new.mkdir()
+        (new / "model.json").write_text(json.dumps(spec, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        np.savez_compressed(new / "weights.npz", **stored)
+        (new / "README.md").write_text(model.card, encoding="utf-8")
+        if model.example:
+            shutil.copyfile(model.example, new / model.example.name)
+        if folder.exists():
+            folder.rename(Path(temporary) / "old")
+        new.rename(folder)
+    return folder

@@ -1,0 +1,36 @@
+"""The layers, each with its forward pass, its gradient and its relevance."""
+
+from .base import Layer, LinearModule, Module, Trace
+from .container import Add, Concat, Sequential
+from .elementwise import LRN, Dropout, Flatten, Identity, LeakyReLU, PReLU, ReLU, Sigmoid, SoftMax, Tanh
+from .fuse import fuse
+from .linear import BatchNorm, Conv, Linear, Scale
+from .pooling import AvgPool, MaxPool, SumPool
+
+__all__ = [
+    "LRN",
+    "Add",
+    "AvgPool",
+    "BatchNorm",
+    "Concat",
+    "Conv",
+    "Dropout",
+    "Flatten",
+    "Identity",
+    "Layer",
+    "LeakyReLU",
+    "Linear",
+    "LinearModule",
+    "MaxPool",
+    "Module",
+    "PReLU",
+    "ReLU",
+    "Scale",
+    "Sequential",
+    "Sigmoid",
+    "SoftMax",
+    "SumPool",
+    "Tanh",
+    "Trace",
+    "fuse",
+]

@@ -1,0 +1,237 @@
+"""Layers that work on each x by itself, only rearrange, or normalise: relevance passes them as it is (decision 11)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, NoReturn
+
+from .. import backend
+from ..backend import Array, namespace
+from ..rules import Book, Pass, Rule, Taylor, divide
+from .base import Layer, PassingLayer, Shape, Trace
+
+
+@dataclass(frozen=True, eq=False)
+class ReLU(PassingLayer):
+    """max(x, 0)."""
+
+    def forward(self, x: Array) -> Array:
+        return backend.positive_part(x)
+
+    def gradient(self, trace: Trace, g: Array) -> Array:
+        return namespace(g).where(trace.x > 0, g, backend.zeros((), g))
+
+    def keeps_sign(self, nonneg: bool) -> bool:
+        return True
+
+
+@dataclass(frozen=True, eq=False)
+class LeakyReLU(PassingLayer):
+    """x where x > 0, else slope · x. (Caffe: negative_slope; Keras: alpha.)"""
+
+    slope: float = 0.01
+
+    def forward(self, x: Array) -> Array:
+        return namespace(x).where(x > 0, x, x * backend.like(self.slope, x))
+
+    def gradient(self, trace: Trace, g: Array) -> Array:
+        return namespace(g).where(trace.x > 0, g, g * backend.like(self.slope, g))
+
+    def keeps_sign(self, nonneg: bool) -> bool:
+        return nonneg
+
+
+@dataclass(frozen=True, eq=False)
+class PReLU(PassingLayer):
+    """x where x > 0, else slope · x, with learned slopes that broadcast against x: one a channel, or one a feature."""
+
+    slope: Array
+
+    def forward(self, x: Array) -> Array:
+        backend.require_same("x", x, "PReLU.slope", self.slope)
+        return namespace(x).where(x > 0, x, x * self.slope)
+
+    def gradient(self, trace: Trace, g: Array) -> Array:
+        return namespace(g).where(trace.x > 0, g, g * self.slope)
+
+    def keeps_sign(self, nonneg: bool) -> bool:
+        return nonneg
+
+
+@dataclass(frozen=True, eq=False)
+class Tanh(PassingLayer):
+    def forward(self, x: Array) -> Array:
+        return namespace(x).tanh(x)
+
+    def gradient(self, trace: Trace, g: Array) -> Array:
+        return g * (1 - trace.y * trace.y)
+
+    def keeps_sign(self, nonneg: bool) -> bool:
+        return nonneg
+
+
+@dataclass(frozen=True, eq=False)
+class Sigmoid(PassingLayer):
+    """1 / (1 + exp(−x))."""
+
+    def forward(self, x: Array) -> Array:
+        xp = namespace(x)
+        return (xp.tanh(x / 2) + 1) / 2  # does not overflow, whatever x
+
+    def gradient(self, trace: Trace, g: Array) -> Array:
+        return g * trace.y * (1 - trace.y)
+
+    def keeps_sign(self, nonneg: bool) -> bool:
+        return True
+
+
+class _Identity(PassingLayer):
+    def forward(self, x: Array) -> Array:
+        return x
+
+    def gradient(self, trace: Trace, g: Array) -> Array:
+        return g
+
+    def keeps_sign(self, nonneg: bool) -> bool:
+        return nonneg
+
+
+@dataclass(frozen=True, eq=False)
+class Identity(_Identity):
+    """y = x; a skip connection is a branch that is the Identity."""
+
+
+@dataclass(frozen=True, eq=False)
+class Dropout(_Identity):
+    """y = x: what dropout does once training is over."""
+
+    rate: float = 0.5
+
+
+@dataclass(frozen=True, eq=False)
+class Flatten(PassingLayer):
+    """(…, height, width, channel) → (…, height · width · channel): the last `axes_in` axes become one."""
+
+    axes_in: int = 3
+
+    @property
+    def axes(self) -> int:  # type: ignore[override]
+        return self.axes_in
+
+    @property
+    def output_axes(self) -> int:
+        return 1
+
+    def forward(self, x: Array) -> Array:
+        return namespace(x).reshape(x, (*self._lead(x.shape), -1))
+
+    def gradient(self, trace: Trace, g: Array) -> Array:
+        return namespace(g).reshape(g, g.shape[:-1] + trace.x.shape[len(self._lead(trace.x.shape)) :])
+
+    def _share(self, trace: Trace, R: Array, rule: Rule, book: Book | None) -> Array:
+        return self.gradient(trace, R)
+
+    def keeps_sign(self, nonneg: bool) -> bool:
+        return nonneg
+
+    def output_shape(self, shape: Shape) -> Shape:
+        features = 1
+        for n in shape[len(self._lead(shape)) :]:
+            features *= n
+        return (*self._lead(shape), features)
+
+    def _lead(self, shape: Shape) -> Shape:
+        if len(shape) < self.axes_in:
+            raise ValueError(f"x: Flatten expects at least {self.axes_in} axes, got shape {tuple(shape)}")
+        return tuple(shape[: len(shape) - self.axes_in])
+
+
+@dataclass(frozen=True, eq=False)
+class SoftMax(Layer):
+    """exp(x_i) / Σ exp(x): forward only. Explain the logits instead."""
+
+    def forward(self, x: Array) -> Array:
+        xp = namespace(x)
+        e = xp.exp(x - xp.max(x, axis=-1, keepdims=True))
+        return e / xp.sum(e, axis=-1, keepdims=True)
+
+    def gradient(self, trace: Trace, g: Array) -> NoReturn:
+        self._refuse()
+
+    def takes(self, rule: Rule) -> NoReturn:
+        self._refuse()
+
+    def _refuse(self) -> NoReturn:
+        raise TypeError(
+            "SoftMax mixes all classes and has no relevance to pass on: explain the logits, that is the net without it "
+            "(net[:-1])"
+        )
+
+    def keeps_sign(self, nonneg: bool) -> bool:
+        return True
+
+    def output_shape(self, shape: Shape) -> Shape:
+        return shape
+
+
+@dataclass(frozen=True, eq=False)
+class LRN(Layer):
+    """y_j = x_j / s_j^β with s_j = k + α / n · Σ x_i², over the n channels around j (local response normalisation).
+
+    Relevance passes unchanged, or, under the rule `Taylor`, by the first-order terms of the normalisation.
+    """
+
+    size: int = 5  # n, odd
+    alpha: float = 1e-4
+    beta: float = 0.75
+    k: float = 1.0
+
+    axes: ClassVar[int] = 3
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.size, int) or self.size < 1 or self.size % 2 == 0:
+            raise ValueError(f"size: expected an odd number of channels, got {self.size!r}")
+
+    def takes(self, rule: Rule) -> Rule:
+        return rule if isinstance(rule, Taylor) else Pass()
+
+    def keeps_sign(self, nonneg: bool) -> bool:
+        return nonneg
+
+    def output_shape(self, shape: Shape) -> Shape:
+        return shape
+
+    def forward(self, x: Array) -> Array:
+        return x * self._s(x) ** -self.beta
+
+    def _s(self, x: Array) -> Array:
+        return self.k + self.alpha / self.size * self._around(x * x)
+
+    def _around(self, x: Array) -> Array:
+        """Σ over the n channels around each channel; the window is symmetric, so this is its own transpose."""
+        channels, half = x.shape[-1], self.size // 2
+        padded = backend.zeros((*x.shape[:-1], channels + 2 * half), x)
+        padded[..., half : half + channels] = x
+        y = padded[..., 0:channels]
+        for i in range(1, self.size):
+            y = y + padded[..., i : i + channels]
+        return y
+
+    def gradient(self, trace: Trace, g: Array) -> Array:
+        x, s, a = trace.x, self._s(trace.x), self.alpha / self.size
+        return g * s**-self.beta - 2 * a * self.beta * x * self._around(g * x * s ** (-self.beta - 1))
+
+    def _share(self, trace: Trace, R: Array, rule: Rule, book: Book | None) -> Array:
+        if not isinstance(rule, Taylor):
+            return R
+        x, a = trace.x, self.alpha / self.size
+        own = x * (self.k + a * x * x) ** -self.beta  # z_jj
+        other = -2 * a * self.beta * x * self._s(x) ** (-self.beta - 1)  # z_ij = x_i² · other_j
+        z = own + other * (self._around(x * x) - x * x)
+        s = divide(R, z, rule.eps)
+        if book is not None:
+            xp, nothing = namespace(R), backend.zeros((), R)
+            book.lose("eps", s * backend.like(rule.eps, s) * xp.where(z >= 0, xp.ones_like(z), -xp.ones_like(z)))
+            book.lose("empty", xp.where(s == 0, R, nothing))
+        s_other = other * s
+        return own * s + x * x * (self._around(s_other) - s_other)

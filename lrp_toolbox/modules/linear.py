@@ -1,0 +1,183 @@
+"""Layers with weights: Linear, Conv, Scale and BatchNorm."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from .. import backend
+from ..backend import Array, namespace
+from ..rules import ONE, Rule, _One
+from .base import LinearModule, Shape, as_pair, proportional
+from .windows import Padding, Windows, add_up, as_padding, blind_windows, hand_out
+
+
+def _require_bias(layer: LinearModule, outputs: int) -> None:
+    if layer.b is not None:
+        if tuple(layer.b.shape) != (outputs,):
+            raise ValueError(f"b: expected {outputs} numbers, one for each output, got shape {tuple(layer.b.shape)}")
+        backend.require_same("b", layer.b, "w", layer.w)
+
+
+def _require_channels(layer: LinearModule, shape: Shape, channels: int) -> None:
+    if len(shape) < layer.axes or shape[-1] != channels:
+        axes = "(…, height, width, channel)" if layer.axes == 3 else "(…, feature)"
+        raise ValueError(f"x: {type(layer).__name__} expects {channels} features in {axes}, got shape {tuple(shape)}")
+
+
+@dataclass(frozen=True, eq=False)
+class Linear(LinearModule):
+    """y_j = Σ_i x_i w_ij + b_j, a dense layer: (…, in) → (…, out)."""
+
+    w: Array  # (in, out)
+    b: Array | None = None  # (out)
+
+    def __post_init__(self) -> None:
+        if len(self.w.shape) != 2:
+            raise ValueError(f"w: expected (in, out), got shape {tuple(self.w.shape)}")
+        _require_bias(self, self.w.shape[1])
+
+    @property
+    def input_axes(self) -> int | None:
+        return 1
+
+    def apply(self, x: Array, w: Array | _One) -> Array:
+        _require_channels(self, x.shape, self.w.shape[0])
+        if w is ONE:
+            xp = namespace(x)
+            return xp.broadcast_to(xp.sum(x, axis=-1, keepdims=True), (*x.shape[:-1], self.w.shape[1]))
+        return x @ w
+
+    def apply_T(self, s: Array, w: Array | _One, shape: Shape) -> Array:
+        xp = namespace(s)
+        if w is ONE:
+            return xp.broadcast_to(xp.sum(s, axis=-1, keepdims=True), (*s.shape[:-1], self.w.shape[0]))
+        return s @ xp.permute_dims(w, (1, 0))
+
+    def output_shape(self, shape: Shape) -> Shape:
+        _require_channels(self, shape, self.w.shape[0])
+        return (*shape[:-1], self.w.shape[1])
+
+
+@dataclass(frozen=True, eq=False)
+class Conv(LinearModule):
+    """A convolution, in the sense of networks: (…, height, width, in) → (…, rows, columns, out).
+
+    `stride`, `dilation`: an int or (height, width). `padding`: an int, (height, width), or ((top, bottom), (left, right)).
+    With `groups` the channels fall into that many groups of neighbours that do not mix; `groups = in` is depthwise.
+    """
+
+    w: Array  # (kernel height, kernel width, in / groups, out)
+    b: Array | None = None  # (out)
+    stride: int | Sequence[int] = 1
+    padding: Padding = 0
+    dilation: int | Sequence[int] = 1
+    groups: int = 1
+
+    axes: ClassVar[int] = 3
+
+    def __post_init__(self) -> None:
+        if len(self.w.shape) != 4:
+            form = "(kernel height, kernel width, in / groups, out)"
+            raise ValueError(f"w: expected {form}, got shape {tuple(self.w.shape)}")
+        if self.groups < 1 or self.w.shape[3] % self.groups:
+            raise ValueError(f"groups: {self.groups} groups do not divide {self.w.shape[3]} outputs")
+        _require_bias(self, self.w.shape[3])
+        object.__setattr__(self, "stride", as_pair("stride", self.stride, 1))
+        object.__setattr__(self, "dilation", as_pair("dilation", self.dilation, 1))
+        object.__setattr__(self, "padding", as_padding(self.padding))
+
+    @property
+    def windows(self) -> Windows:
+        return Windows(tuple(self.w.shape[:2]), self.stride, self.padding, self.dilation)  # type: ignore[arg-type]
+
+    @property
+    def channels(self) -> tuple[int, int]:
+        """How many channels go in, and how many come out."""
+        return self.w.shape[2] * self.groups, self.w.shape[3]
+
+    def apply(self, x: Array, w: Array | _One) -> Array:
+        _require_channels(self, x.shape, self.channels[0])
+        if w is ONE:
+            return hand_out(self.windows.sum(add_up(x, self.groups)), self.groups, self.channels[1])
+        return self.windows.correlate(x, w, self.groups)
+
+    def apply_T(self, s: Array, w: Array | _One, shape: Shape) -> Array:
+        size = shape[-3], shape[-2]
+        if w is ONE:
+            return hand_out(self.windows.sum_T(add_up(s, self.groups), size), self.groups, self.channels[0])
+        return self.windows.correlate_T(s, w, size, self.groups)
+
+    def blind(self, x: Array) -> Array | None:
+        return blind_windows(self.windows, x)
+
+    def output_shape(self, shape: Shape) -> Shape:
+        _require_channels(self, shape, self.channels[0])
+        return (*shape[:-3], *self.windows.counts((shape[-3], shape[-2])), self.channels[1])
+
+
+class _Diagonal(LinearModule):
+    """y_i = x_i w_i + b_i: each output has one input, which gets what the bias leaves."""
+
+    def apply(self, x: Array, w: Array | _One) -> Array:
+        _require_channels(self, x.shape, self.w.shape[0])
+        return x if w is ONE else x * w
+
+    def apply_T(self, s: Array, w: Array | _One, shape: Shape) -> Array:
+        return s if w is ONE else s * w
+
+    def takes(self, rule: Rule) -> Rule:
+        return proportional(rule)
+
+    def output_shape(self, shape: Shape) -> Shape:
+        _require_channels(self, shape, self.w.shape[0])
+        return shape
+
+
+@dataclass(frozen=True, eq=False)
+class Scale(_Diagonal):
+    """y = x w + b, channel by channel."""
+
+    w: Array  # (channel)
+    b: Array | None = None  # (channel)
+
+    def __post_init__(self) -> None:
+        if len(self.w.shape) != 1:
+            raise ValueError(f"w: expected one number for each channel, got shape {tuple(self.w.shape)}")
+        _require_bias(self, self.w.shape[0])
+
+
+@dataclass(frozen=True, eq=False)
+class BatchNorm(_Diagonal):
+    """y = (x − mean) / √(variance + eps) · gamma + beta, with the statistics of training: a Scale.
+
+    `lrp_toolbox.fuse(net)` merges it into the Linear or Conv before it, as `explain` does; on its own it shares
+    by the z-rule, in which its bias takes part.
+    """
+
+    mean: Array  # (channel)
+    variance: Array  # (channel)
+    gamma: Array | None = None  # (channel); None is 1
+    beta: Array | None = None  # (channel); None is 0
+    eps: float = 1e-5
+
+    def __post_init__(self) -> None:
+        for name in ("mean", "variance", "gamma", "beta"):
+            a = getattr(self, name)
+            if a is not None:
+                if tuple(a.shape) != (self.mean.shape[0],) or len(self.mean.shape) != 1:
+                    raise ValueError(f"{name}: expected one number for each channel, got shape {tuple(a.shape)}")
+                backend.require_same(name, a, "mean", self.mean)
+        if not bool(namespace(self.variance).all(self.variance + self.eps > 0)):
+            raise ValueError("variance: expected variance + eps > 0 for every channel")
+
+    @property
+    def w(self) -> Array:
+        w = (self.variance + self.eps) ** -0.5
+        return w if self.gamma is None else w * self.gamma
+
+    @property
+    def b(self) -> Array:  # type: ignore[override]
+        b = -self.mean * self.w
+        return b if self.beta is None else b + self.beta

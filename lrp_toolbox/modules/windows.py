@@ -1,0 +1,176 @@
+"""Sliding windows: the geometry of convolution and pooling, once, and the plain way to compute with it.
+
+A window of `kernel` taps slides over a padded map. `views` walks over the taps instead of over the windows: for the tap
+(i, j) it shows what that tap sees in all windows at once, an array (…, output height, output width, channel). With it a
+convolution is a sum of kernel-many matrix products, and max-pooling a running maximum. Nothing beyond the array API
+standard is used here, and nothing that arrays of Fractions could not do; the fast paths are in `lrp_toolbox.kernels`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from .. import backend
+from ..backend import Array, namespace
+from .base import as_pair
+
+Padding = int | Sequence[int] | Sequence[Sequence[int]]
+
+
+def as_padding(value: Padding) -> tuple[tuple[int, int], tuple[int, int]]:
+    """((top, bottom), (left, right)) from an int, (height, width), or that form itself."""
+    if not isinstance(value, int) and len(value) == 2 and not all(isinstance(v, int) for v in value):
+        rows, columns = (as_pair("padding", v, 0) for v in value)
+        return rows, columns
+    high, wide = as_pair("padding", value, 0)  # type: ignore[arg-type]
+    return (high, high), (wide, wide)
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Where windows lie. With `ceil_mode` a last window may hang over the padded edge, if it begins inside of the map or
+    its leading padding (the rule of Caffe and PyTorch)."""
+
+    kernel: tuple[int, int]
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[tuple[int, int], tuple[int, int]] = ((0, 0), (0, 0))
+    dilation: tuple[int, int] = (1, 1)
+    ceil_mode: bool = False
+
+    def counts(self, size: tuple[int, int]) -> tuple[int, int]:
+        """How many windows there are on a map of `size` (height, width). Raises ValueError if there is none."""
+        rows, columns = (self._count(axis, n) for axis, n in enumerate(size))
+        return rows, columns
+
+    def _count(self, axis: int, n: int) -> int:
+        span = self.dilation[axis] * (self.kernel[axis] - 1) + 1
+        before, after = self.padding[axis]
+        room = n + before + after - span
+        if room < 0:
+            raise ValueError(
+                f"x: a window of {span} taps does not fit into {n} + {before} + {after} "
+                f"{('rows', 'columns')[axis]} (map and padding)"
+            )
+        count = (math.ceil if self.ceil_mode else math.floor)(room / self.stride[axis]) + 1
+        return count - 1 if self.ceil_mode and (count - 1) * self.stride[axis] >= n + before else count
+
+    def extent(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Height and width of the padded map, with what the last windows of ceil mode hang over."""
+        return tuple(  # type: ignore[return-value]
+            max(n + sum(self.padding[a]), (count - 1) * self.stride[a] + self.dilation[a] * (self.kernel[a] - 1) + 1)
+            for a, (n, count) in enumerate(zip(size, self.counts(size), strict=True))
+        )
+
+    def inside(self, size: tuple[int, int]) -> tuple[slice, slice]:
+        """Where in the padded map the map itself lies."""
+        return tuple(slice(self.padding[a][0], self.padding[a][0] + n) for a, n in enumerate(size))  # type: ignore[return-value]
+
+    def pad(self, x: Array, value: float = 0) -> Array:
+        """x (…, height, width, channel) in the middle of its padding."""
+        size = x.shape[-3:-1]
+        if self.extent(size) == size:
+            return x
+        padded = backend.zeros((*x.shape[:-3], *self.extent(size), x.shape[-1]), x)
+        if value:
+            padded = padded + value
+        padded[(..., *self.inside(size), slice(None))] = x
+        return padded
+
+    def views(self, size: tuple[int, int]) -> Iterator[tuple[int, int, tuple[slice, slice]]]:
+        """For each tap (i, j): the rows and columns of the padded map that it sees, over all windows."""
+        rows, columns = self.counts(size)
+        for i in range(self.kernel[0]):
+            for j in range(self.kernel[1]):
+                yield i, j, (self._tap(0, i, rows), self._tap(1, j, columns))
+
+    def _tap(self, axis: int, tap: int, count: int) -> slice:
+        start = tap * self.dilation[axis]
+        return slice(start, start + (count - 1) * self.stride[axis] + 1, self.stride[axis])
+
+    # -- what windows do with maps, the plain way
+
+    def sum(self, x: Array) -> Array:
+        """Σ over each window: (…, h, w, c) → (…, rows, columns, c)."""
+        size = x.shape[-3:-1]
+        padded, y = self.pad(x), None
+        for _, _, (rows, columns) in self.views(size):
+            seen = padded[..., rows, columns, :]
+            y = seen if y is None else y + seen
+        return y
+
+    def sum_T(self, s: Array, size: tuple[int, int]) -> Array:
+        """The transpose of `sum`: each place of the map gets Σ of s over the windows that see it."""
+        padded = backend.zeros((*s.shape[:-3], *self.extent(size), s.shape[-1]), s)
+        for _, _, (rows, columns) in self.views(size):
+            padded[..., rows, columns, :] += s
+        return padded[(..., *self.inside(size), slice(None))]
+
+    def correlate(self, x: Array, w: Array, groups: int = 1) -> Array:
+        """y_j = Σ_i x_i w_ij over the windows, for w of shape (kh, kw, in / groups, out)."""
+        size = x.shape[-3:-1]
+        padded, y = self.pad(x), None
+        for i, j, (rows, columns) in self.views(size):
+            seen = _mix(padded[..., rows, columns, :], w[i, j, ...], groups)
+            y = seen if y is None else y + seen
+        return y
+
+    def correlate_T(self, s: Array, w: Array, size: tuple[int, int], groups: int = 1) -> Array:
+        """The transpose of `correlate`: Σ_j w_ij s_j, back on the map of `size`."""
+        padded = backend.zeros((*s.shape[:-3], *self.extent(size), w.shape[2] * groups), s)
+        for i, j, (rows, columns) in self.views(size):
+            padded[..., rows, columns, :] += _mix(s, _transposed(w[i, j, ...], groups), groups)
+        return padded[(..., *self.inside(size), slice(None))]
+
+    def blind(self, size: tuple[int, int]) -> tuple[list[bool], list[bool]] | None:
+        """For each row and each column of windows, whether it sees nothing but padding; None if no window does."""
+        rows, columns = (self._blind(axis, n) for axis, n in enumerate(size))
+        return (rows, columns) if any(rows) or any(columns) else None
+
+    def _blind(self, axis: int, n: int) -> list[bool]:
+        first = [k * self.stride[axis] - self.padding[axis][0] for k in range(self._count(axis, n))]
+        taps = range(0, self.dilation[axis] * self.kernel[axis], self.dilation[axis])
+        return [not any(0 <= start + tap < n for tap in taps) for start in first]
+
+
+def blind_windows(windows: Windows, x: Array) -> Array | None:
+    """A mask (rows, columns, 1) of the windows over x that see nothing but padding; None if there are none."""
+    blind = windows.blind(x.shape[-3:-1])
+    if blind is None:
+        return None
+    xp = namespace(x)
+    rows, columns = (xp.asarray(b) for b in blind)
+    return (rows[:, None] | columns[None, :])[:, :, None]
+
+
+def _mix(x: Array, w: Array, groups: int) -> Array:
+    """Σ_i x_i w_ij at every place: x (…, h, w, in), w (in / groups, out)."""
+    if groups == 1:
+        return x @ w
+    xp = namespace(x, w)
+    n_in, n_out = w.shape[0], w.shape[1] // groups
+    x = xp.moveaxis(xp.reshape(x, (*x.shape[:-1], groups, n_in)), -2, -4)  # (…, groups, h, w, in / groups)
+    w = xp.moveaxis(xp.reshape(w, (n_in, groups, n_out)), 1, 0)[:, None, :, :]  # (groups, 1, in / groups, out / groups)
+    y = xp.moveaxis(x @ w, -4, -2)
+    return xp.reshape(y, (*y.shape[:-2], groups * n_out))
+
+
+def _transposed(w: Array, groups: int) -> Array:
+    """The weights (in / groups, out) of each group transposed: (out / groups, in)."""
+    xp = namespace(w)
+    n_in, n_out = w.shape[0], w.shape[1] // groups
+    return xp.reshape(xp.permute_dims(xp.reshape(w, (n_in, groups, n_out)), (2, 1, 0)), (n_out, groups * n_in))
+
+
+def add_up(x: Array, groups: int) -> Array:
+    """Σ over the channels of each group: (…, channel) → (…, groups)."""
+    xp = namespace(x)
+    return xp.sum(xp.reshape(x, (*x.shape[:-1], groups, x.shape[-1] // groups)), axis=-1)
+
+
+def hand_out(s: Array, groups: int, channels: int) -> Array:
+    """The transpose of `add_up`: every channel of a group gets the group's value."""
+    xp = namespace(s)
+    spread = xp.broadcast_to(s[..., None], (*s.shape, channels // groups))
+    return xp.reshape(spread, (*s.shape[:-1], channels))

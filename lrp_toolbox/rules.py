@@ -1,0 +1,490 @@
+"""Every rule of LRP, each beside its formula.
+
+One idea carries them all, Equation 1 of Kohlbrenner et al. 2020: the relevance of an output j goes to the inputs i in
+proportion to what each of them brought,
+
+    R_i = Σ_j z_ij / z_j · R_j        z_j = Σ_i z_ij                                                              (1)
+
+and a rule is only a choice of z_ij. Here a rule says what its z_ij are by listing (input, weight) terms,
+z_ij = Σ_t x_t,i w_t,ij, and `share` does Equation 1 for any such list. The layer knows how its inputs are connected:
+
+    layer.apply(x, w)              Σ_i x_i w_ij       no bias; for the weights that are handed in
+    layer.apply_T(s, w, shape)     Σ_j w_ij s_j       back in the shape of x
+
+x⁺ = max(x, 0) and x⁻ = min(x, 0) are written `x.pos` and `x.neg`; `x.one` is 1 for every input, and `w.one` is 1 on
+every connection that exists. Bias, ε, neurons without anyone to give to, and padding keep relevance from being
+conserved; `share` enters what they take in a book (see `lrp_toolbox.ledger`).
+
+References
+----------
+Bach et al. 2015, On pixel-wise explanations for non-linear classifier decisions by LRP, PLoS ONE 10(7).
+Montavon et al. 2017, Explaining nonlinear classification decisions with deep Taylor decomposition, Pattern Recognition 65.
+Montavon et al. 2019, Layer-wise relevance propagation: an overview, LNCS 11700.
+Kohlbrenner et al. 2020, Towards best practice in explaining neural network decisions with LRP, IJCNN.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from fractions import Fraction
+from functools import cached_property
+from typing import Any, ClassVar, Literal, Protocol
+
+from . import backend
+from .backend import Array, like, namespace
+
+Number = int | float | Fraction
+BiasPolicy = Literal["absorb", "ignore", "distribute"]
+
+
+class _One:
+    """The weight 1 on every connection that exists: neither into the padding nor across groups."""
+
+    def __repr__(self) -> str:
+        return "ONE"
+
+
+ONE = _One()
+
+
+class Layer(Protocol):
+    """What a rule needs to know of a layer that mixes its inputs."""
+
+    w: Array
+    b: Array | None
+
+    def apply(self, x: Array, w: Array | _One) -> Array: ...
+    def apply_T(self, s: Array, w: Array | _One, shape: tuple[int, ...]) -> Array: ...
+    def blind(self, x: Array) -> Array | None: ...  # the outputs that see nothing but padding; None if there are none
+
+
+class Book(Protocol):
+    """Where a layer enters what it did with the relevance; `lrp_toolbox.ledger` keeps one."""
+
+    def lose(self, reason: Literal["bias", "eps", "empty", "padding"], R: Array) -> None: ...
+    def close(self, rule: Rule, R_arriving: Array, R_passed: Array) -> None: ...
+    def at(self, name: str) -> Book: ...
+
+
+class Operand:
+    """x, w or b as it stands in a formula, with the parts a rule may ask for. `None` is a part known to be empty."""
+
+    def __init__(self, array: Array, nonneg: bool = False):
+        self.array = array
+        self.nonneg = nonneg  # known from the structure (behind a ReLU), without asking the data
+
+    @cached_property
+    def pos(self) -> Operand:
+        return self if self.nonneg else Operand(backend.positive_part(self.array), nonneg=True)
+
+    @cached_property
+    def neg(self) -> Operand | None:
+        return None if self.nonneg else Operand(backend.negative_part(self.array))
+
+    @cached_property
+    def square(self) -> Operand:
+        return Operand(self.array * self.array, nonneg=True)
+
+    def __mul__(self, factor: Number) -> Operand:
+        return Operand(self.array * like(factor, self.array), self.nonneg and factor >= 0)
+
+
+class Input(Operand):
+    @cached_property
+    def one(self) -> Operand:
+        return Operand(backend.ones(self.array.shape, self.array), nonneg=True)
+
+
+class Weight(Operand):
+    one = Operand(ONE, nonneg=True)
+
+
+class _NoBias(Operand):
+    pos = neg = property(lambda self: self)
+
+
+NO_BIAS = _NoBias(None)
+
+
+@dataclass(frozen=True)
+class Part:
+    """z_ij = Σ_t x_t,i w_t,ij, the bias that joins Σ_i z_ij in the denominator, and the part of R_j that is given to it."""
+
+    terms: Sequence[tuple[Operand | None, Operand | None]]
+    b: Operand = NO_BIAS
+    weight: Number = 1
+
+
+# ---- Equation 1 ------------------------------------------------------------------------------------------------------
+
+
+def divide(R: Array, z: Array, eps: Number = 0) -> Array:
+    """s_j = R_j / (z_j + ε · sign(z_j)), with sign(0) = +1; and s_j = 0 where there is nothing to divide by.
+
+    "Nothing" is z_j = 0 or, in floating point, a |z_j + ε sign(z_j)| so small that its summands are subnormal.
+    """
+    xp = namespace(R, z)
+    if eps:
+        eps = like(eps, z)
+        z = xp.where(z >= 0, z + eps, z - eps)
+    nothing = vanishes(z)
+    one = backend.ones((), z)
+    return xp.where(nothing, backend.zeros((), z), R / xp.where(nothing, one, z))
+
+
+def vanishes(z: Array) -> Array:
+    """Where z is too small to divide by (see `divide`)."""
+    smallest = backend.smallest_divisor(z)
+    return abs(z) < smallest if smallest else z == 0
+
+
+def total(layer: Layer, part: Part) -> Array:
+    """z_j = Σ_i z_ij + b_j = Σ_t apply(x_t, w_t) + b."""
+    z = None
+    for x, w in part.terms:
+        if x is not None and w is not None:
+            y = layer.apply(x.array, w.array)
+            z = y if z is None else z + y
+    if part.b.array is not None:
+        z = z + part.b.array
+    return z
+
+
+def share(
+    layer: Layer,
+    part: Part,
+    R: Array,
+    eps: Number = 0,
+    *,
+    z: Array | None = None,
+    bias: BiasPolicy = "absorb",
+    book: Book | None = None,
+) -> Array:
+    """R_i = Σ_j z_ij / (z_j + ε sign(z_j)) · R_j for any z_ij = Σ_t x_t,i w_t,ij.
+
+        z = Σ_t apply(x_t, w_t) + b;   s = divide(R, z, ε);   R_i = Σ_t x_t,i · apply_T(s, w_t)_i
+
+    The bias takes s_j b_j of R_j. It keeps it ("absorb"), or hands it on, evenly, to all inputs of j ("distribute").
+    `z` may be handed in where it is known already.
+    """
+    if z is None:
+        z = total(layer, part)
+    s = divide(R, z, eps)
+    R_in = None
+    for x, w in part.terms:
+        if x is None or w is None:
+            continue
+        back = layer.apply_T(s, w.array, x.array.shape)
+        R_x = x.array * back
+        R_in = R_x if R_in is None else R_in + R_x
+
+    b = part.b.array
+    x_any = next(x for x, w in part.terms if x is not None and w is not None)
+    if b is not None and bias == "distribute":
+        connected = layer.apply(backend.ones(x_any.array.shape, x_any.array), ONE)
+        even = divide(s * b, connected)
+        R_in = R_in + layer.apply_T(even, ONE, x_any.array.shape)
+        if book is not None:
+            book.lose("padding", s * b - even * connected)
+    elif b is not None and book is not None:
+        book.lose("bias", s * b)
+    if book is not None:
+        _enter(book, layer, x_any, R, z, s, eps)
+    return R_in
+
+
+def _enter(book: Book, layer: Layer, x: Operand, R: Array, z: Array, s: Array, eps: Number) -> None:
+    """What ε took, and what had no one to go to: for want of contributions, or because the window saw only padding."""
+    xp = namespace(R, z)
+    nothing = backend.zeros((), z)
+    if eps:
+        taken = s * like(eps, s)
+        book.lose("eps", xp.where(z >= 0, taken, -taken))
+    lost = xp.where(s == 0, R, nothing)
+    blind = layer.blind(x.array)
+    if blind is None:
+        book.lose("empty", lost)
+    else:
+        book.lose("empty", xp.where(blind, nothing, lost))
+        book.lose("padding", xp.where(blind, lost, nothing))
+
+
+# ---- The rules -------------------------------------------------------------------------------------------------------
+
+
+class Rule:
+    """A choice of z_ij. Rules are frozen data: printable, comparable; wrong parameters refuse on construction."""
+
+    eps: Number = 0
+    bias: BiasPolicy = "absorb"
+    symbol: ClassVar[str] = ""
+    formula: ClassVar[str] = ""
+
+    def __post_init__(self) -> None:
+        if self.bias not in ("absorb", "ignore", "distribute"):
+            raise ValueError(f"bias: expected 'absorb', 'ignore' or 'distribute', got {self.bias!r}")
+        _require_number("eps", self.eps, least=0)
+
+    def __repr__(self) -> str:
+        own = ((f.name, getattr(self, f.name)) for f in fields(self))  # type: ignore[arg-type]
+        usual = {"bias": "absorb", "renormalize": False}
+        return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in own if usual.get(k) != v)})"
+
+    def parts(self, x: Input, w: Weight, b: Operand) -> list[Part]:
+        """The terms of z_ij, for one or more parts among which the relevance is divided."""
+        raise TypeError(f"{self} is for layers that do not mix their inputs, not for a layer with weights")
+
+    def divide_among(self, parts: list[Part], R: Array, z: list[Array], book: Book | None) -> list[Array | None]:
+        """How much of R goes to each part: by default the part's own weight."""
+        return [R if part.weight == 1 else R * like(part.weight, R) for part in parts]
+
+    def relprop(self, layer: Layer, x: Array, R: Array, nonneg: bool = False, y: Array | None = None,
+                book: Book | None = None) -> Array:  # fmt: skip
+        """The relevance of the inputs x of `layer`, whose outputs y have relevance R."""
+        X, w = Input(x, nonneg), Weight(layer.w)
+        b = NO_BIAS if layer.b is None or self.bias == "ignore" else Operand(layer.b)
+        parts = self.parts(X, w, b)
+        if y is not None and b.array is layer.b:  # then the forward pass has computed the plain z_j already
+            z = [y if p.terms == [(X, w)] and p.b is b else total(layer, p) for p in parts]
+        else:
+            z = [total(layer, p) for p in parts]
+        R_in = None
+        for part, z_part, R_part in zip(parts, z, self.divide_among(parts, R, z, book), strict=True):
+            if R_part is not None:
+                R_x = share(layer, part, R_part, self.eps, z=z_part, bias=self.bias, book=book)
+                R_in = R_x if R_in is None else R_in + R_x
+        return R_in
+
+
+@dataclass(frozen=True, repr=False)
+class Z(Rule):
+    """LRP_z, Eq. 1: R_i = Σ_j x_i w_ij / z_j · R_j. In a ReLU net it equals gradient × input (Sec. II-A)."""
+
+    symbol: ClassVar[str] = "z"
+    formula: ClassVar[str] = "z_ij = x_i w_ij"
+    bias: BiasPolicy = "absorb"
+
+    def parts(self, x: Input, w: Weight, b: Operand) -> list[Part]:
+        return [Part([(x, w)], b)]
+
+
+@dataclass(frozen=True, repr=False)
+class Epsilon(Rule):
+    """LRP_ε, Eq. 2: R_i = Σ_j x_i w_ij / (z_j + ε sign(z_j)) · R_j. ε takes its share, most from weak neurons."""
+
+    symbol: ClassVar[str] = "ε"
+    formula: ClassVar[str] = "z_ij = x_i w_ij,  over z_j + ε sign(z_j)"
+    eps: Number = 1e-6
+    bias: BiasPolicy = "absorb"
+
+    def parts(self, x: Input, w: Weight, b: Operand) -> list[Part]:
+        return [Part([(x, w)], b)]
+
+
+def activating(x: Input, w: Weight, b: Operand, weight: Number = 1) -> Part:
+    """z⁺_ij = max(x_i w_ij, 0): the sign is the product's, so negative inputs count with negative weights (Eq. 4)."""
+    return Part([(x.pos, w.pos), (x.neg, w.neg)], b.pos, weight)
+
+
+def inhibiting(x: Input, w: Weight, b: Operand, weight: Number = 1) -> Part:
+    """z⁻_ij = min(x_i w_ij, 0) (Eq. 4)."""
+    return Part([(x.pos, w.neg), (x.neg, w.pos)], b.neg or NO_BIAS, weight)
+
+
+@dataclass(frozen=True, repr=False)
+class AlphaBeta(Rule):
+    """LRP_αβ, Eq. 3 and 4: R_i = Σ_j (α z⁺_ij / z⁺_j + β z⁻_ij / z⁻_j) R_j with α + β = 1, so that β = 1 − α ≤ 0 for α ≥ 1.
+
+    b⁺ joins z⁺_j, and b⁻ joins z⁻_j. Where a part is empty its share is lost, and entered in the ledger;
+    `renormalize=True` hands it to the other part instead.
+    """
+
+    symbol: ClassVar[str] = "αβ"
+    formula: ClassVar[str] = "α z⁺_ij / z⁺_j + β z⁻_ij / z⁻_j,  β = 1 − α"
+    alpha: Number = 2
+    bias: BiasPolicy = "absorb"
+    renormalize: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _require_number("alpha", self.alpha, least=0)
+
+    @property
+    def beta(self) -> Number:
+        return 1 - self.alpha
+
+    def parts(self, x: Input, w: Weight, b: Operand) -> list[Part]:
+        parts = [activating(x, w, b, self.alpha), inhibiting(x, w, b, self.beta)]
+        return parts if self.renormalize else [part for part in parts if part.weight != 0]
+
+    def divide_among(self, parts: list[Part], R: Array, z: list[Array], book: Book | None) -> list[Array | None]:
+        if not self.renormalize:
+            return super().divide_among(parts, R, z, book)
+        xp = namespace(R)
+        no_act, no_inh = (vanishes(z_part) for z_part in z)
+        nothing = backend.zeros((), R)
+        R_act = xp.where(no_inh, R, xp.where(no_act, nothing, R * like(self.alpha, R)))  # both empty: lost here
+        R_inh = xp.where(no_inh, nothing, xp.where(no_act, R, R * like(self.beta, R)))
+        return [R_act, R_inh]
+
+
+@dataclass(frozen=True, repr=False)
+class ZPlus(Rule):
+    """LRP_z⁺, which is LRP_αβ with α = 1: R_i = Σ_j z⁺_ij / z⁺_j · R_j (Eq. 3 and 4; Montavon et al. 2017)."""
+
+    symbol: ClassVar[str] = "z⁺"
+    formula: ClassVar[str] = "z_ij = max(x_i w_ij, 0)"
+    bias: BiasPolicy = "absorb"
+
+    def parts(self, x: Input, w: Weight, b: Operand) -> list[Part]:
+        return [activating(x, w, b)]
+
+
+@dataclass(frozen=True, repr=False)
+class Gamma(Rule):
+    """LRP_γ for inputs of any sign: R_i = Σ_j (z_ij + γ z⁺_ij) / (z_j + γ z⁺_j) · R_j where z_j > 0; z⁻ instead where z_j < 0.
+
+    For x ≥ 0 and z_j > 0 this is Σ_j x_i (w_ij + γ w⁺_ij) / (…) · R_j of Montavon et al. 2019, Sec. 10.2.3. The bias
+    follows suit, b + γ b⁺. A neuron with z_j = 0 gives nothing: the ledger has it.
+    """
+
+    symbol: ClassVar[str] = "γ"
+    formula: ClassVar[str] = "z_ij = x_i w_ij + γ max(x_i w_ij, 0)"
+    gamma: Number = 0.25
+    bias: BiasPolicy = "absorb"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _require_number("gamma", self.gamma, least=0)
+
+    def parts(self, x: Input, w: Weight, b: Operand) -> list[Part]:
+        def favouring(part: Part) -> Part:  # z_ij + γ z±_ij, b + γ b±
+            terms = [(x_t * self.gamma, w_t) for x_t, w_t in part.terms if x_t is not None]
+            return Part([(x, w), *terms], b if b is NO_BIAS else Operand(b.array + (part.b * self.gamma).array))
+
+        return [Part([(x, w)], b), favouring(activating(x, w, b)), favouring(inhibiting(x, w, b))]
+
+    def divide_among(self, parts: list[Part], R: Array, z: list[Array], book: Book | None) -> list[Array | None]:
+        xp = namespace(R)
+        nothing = backend.zeros((), R)
+        if book is not None:
+            book.lose("empty", xp.where(z[0] == 0, R, nothing))
+        return [None, xp.where(z[0] > 0, R, nothing), xp.where(z[0] < 0, R, nothing)]
+
+
+@dataclass(frozen=True, repr=False)
+class Flat(Rule):
+    """LRP_♭: z_ij = 1, so that R_j is spread evenly over all its inputs (Sec. II-A). No bias.
+
+    Counted are the inputs that exist, of all channels: neither the padding nor what groups keep apart. Not meant for
+    dense layers, where it says nothing.
+    """
+
+    symbol: ClassVar[str] = "♭"
+    formula: ClassVar[str] = "z_ij = 1"
+
+    def parts(self, x: Input, w: Weight, b: Operand) -> list[Part]:
+        return [Part([(x.one, w.one)])]
+
+
+@dataclass(frozen=True, repr=False)
+class WSquare(Rule):
+    """LRP_w²: z_ij = w_ij², whatever the input (Montavon et al. 2017, Table 1). No bias."""
+
+    symbol: ClassVar[str] = "w²"
+    formula: ClassVar[str] = "z_ij = w_ij²"
+
+    def parts(self, x: Input, w: Weight, b: Operand) -> list[Part]:
+        return [Part([(x.one, w.square)])]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ZBox(Rule):
+    """LRP_zᴮ for inputs in a box l ≤ x ≤ h, as pixels are: z_ij = x_i w_ij − l_i w⁺_ij − h_i w⁻_ij ≥ 0. No bias.
+
+    `low` and `high`: numbers or arrays that broadcast against x, such as one bound a channel (Montavon et al. 2017,
+    Table 1). Raises ValueError if some x lies outside of its box.
+    """
+
+    symbol: ClassVar[str] = "zᴮ"
+    formula: ClassVar[str] = "z_ij = x_i w_ij − l_i w⁺_ij − h_i w⁻_ij"
+    low: Any = field(default=None)
+    high: Any = field(default=None)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, bound in (("low", self.low), ("high", self.high)):
+            if bound is None:
+                raise ValueError(f"{name}: expected a number or an array of bounds, got None")
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ZBox) and repr(self) == repr(other)
+
+    def __hash__(self) -> int:
+        return hash(repr(self))
+
+    def __repr__(self) -> str:
+        low, high = (backend.to_numpy(b).tolist() if hasattr(b, "dtype") else b for b in (self.low, self.high))
+        return f"ZBox(low={low}, high={high})"
+
+    def parts(self, x: Input, w: Weight, b: Operand) -> list[Part]:
+        low, high = (self._box(name, bound, x.array) for name, bound in (("low", self.low), ("high", self.high)))
+        xp = namespace(x.array)
+        slack = 4 * backend.ulp(x.array) * xp.maximum(abs(low), abs(high))
+        if not bool(xp.all((low - slack <= x.array) & (x.array <= high + slack))):
+            raise ValueError("x: zᴮ expects low ≤ x ≤ high; some lies outside (are these the preprocessing's bounds?)")
+        return [Part([(x, w), (Operand(-low), w.pos), (Operand(-high), w.neg)])]
+
+    @staticmethod
+    def _box(name: str, bound: Any, x: Array) -> Array:
+        xp = namespace(x)
+        if not hasattr(bound, "dtype"):
+            bound = bound * backend.ones((), x)
+        elif namespace(bound) is not xp or bound.dtype != x.dtype:
+            raise TypeError(f"{name}: expected {x.dtype} of {xp.__name__}, as x is, got {bound.dtype} of {type(bound)}")
+        return xp.broadcast_to(bound, x.shape)
+
+
+# ---- What layers do that have no z_ij of their own to choose ---------------------------------------------------------
+
+
+@dataclass(frozen=True, repr=False)
+class Pass(Rule):
+    """R_i = R_i: activations, and layers that only rearrange, hand relevance on as it is."""
+
+    symbol: ClassVar[str] = "="
+    formula: ClassVar[str] = "R_i = R_i"
+
+
+@dataclass(frozen=True, repr=False)
+class Winner(Rule):
+    """Max-pooling: the winner of a window takes all of its relevance; ties share it evenly."""
+
+    symbol: ClassVar[str] = "max"
+    formula: ClassVar[str] = "z_ij = 1 for the largest x_i of the window, else 0"
+
+
+@dataclass(frozen=True, repr=False)
+class Taylor(Rule):
+    """Local response normalisation y_j = x_j s_j^−β, s_j = k + a Σ_i x_i², in first order (terms of Binder et al. 2016):
+
+        z_jj = x_j (k + a x_j²)^−β,    z_ij = −2 a β x_j x_i² s_j^(−β−1)  for the other i of j's window
+
+    shared as in Eq. 1, that is divided by their sum. By default relevance passes LRN unchanged.
+    """
+
+    symbol: ClassVar[str] = "Taylor"
+    formula: ClassVar[str] = "first-order terms of the normalisation, divided by their sum"
+    eps: Number = 0
+
+
+RULES: tuple[type[Rule], ...] = (Z, Epsilon, AlphaBeta, ZPlus, Gamma, Flat, WSquare, ZBox)
+
+
+def _require_number(name: str, value: Any, least: Number) -> None:
+    if type(value) not in (int, float, Fraction):  # a NumPy scalar would change the dtype of the data
+        raise TypeError(f"{name}: expected an int, a float or a Fraction, got {value!r}")
+    if not math.isfinite(value) or value < least:
+        raise ValueError(f"{name}: expected a finite number ≥ {least}, got {value!r}")
