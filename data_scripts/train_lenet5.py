@@ -27,9 +27,9 @@ LeNet-5 (LeCun et al. 1998) with ReLU and max-pooling, for handwritten digits: 1
 
 | | |
 |---|---|
-| data | MNIST, 60,000 training digits, each shifted by up to two pixels in every direction anew in every epoch (LeCun, Cortes, Burges; CC BY-SA 3.0) |
+| data | MNIST, 60,000 training digits (LeCun, Cortes, Burges; CC BY-SA 3.0), shifted by up to two pixels anew in each epoch |
 | test | **{right:,} of 10,000** test digits right ({accuracy:.2f} %); they took no part in training, nor in any choice |
-| recipe | `python data_scripts/train_lenet5.py`: NumPy, Adam, {epochs} epochs, batch {batch}, rate {rate} falling to 0 along a cosine, weight decay {decay}, seed {seed} |
+| recipe | `python data_scripts/train_lenet5.py`: NumPy, Adam, {epochs} epochs of batches of {batch}, {rates}, seed {seed} |
 | input | 28×28 grey, white digit on black, pixel / 255 |
 | output | 10 logits, no softmax |
 | example.png | drawn by the script, not from MNIST |
@@ -123,8 +123,9 @@ def main() -> None:
     example = arguments.out / "example.png"
     draw_example(example)
     parameters = sum(p.size for p in net.parameters())
-    card = CARD.format(parameters=parameters, right=right, accuracy=right / 100, epochs=EPOCHS, batch=BATCH, rate=RATE,
-                       decay=DECAY, seed=SEED)  # fmt: skip
+    rates = f"rate {RATE} falling to 0 along a cosine, weight decay {DECAY}"
+    numbers = {"parameters": parameters, "right": right, "accuracy": right / 100}
+    card = CARD.format(**numbers, epochs=EPOCHS, batch=BATCH, rates=rates, seed=SEED)
     summary = f"LeNet-5 for handwritten digits (MNIST): {right / 100:.2f} % of the test digits right"
     save(Model("lenet5-mnist", net, tuple("0123456789"), PREPROCESSING, summary, card, example), arguments.out)
 

@@ -78,7 +78,7 @@ def to_numpy(x: Array) -> np.ndarray[Any, Any]:
         return x
     if hasattr(x, "get"):  # CuPy
         return np.asarray(x.get())
-    return np.asarray(x) if isinstance(x, (np.generic, int, float, list, tuple)) else np.from_dlpack(x)
+    return np.from_dlpack(x) if hasattr(x, "__dlpack__") else np.asarray(x)
 
 
 def asarray(x: Array, like: Array | Module) -> Array:

@@ -114,9 +114,9 @@ class First:
         return isinstance(place.module, kinds) and self._depth(place) <= self.n and (self.dense or not is_dense(place))
 
     def require(self, found: Sequence[Place]) -> None:
-        """Raise ValueError if there are no `n` such layers."""
+        """Raise ValueError if there are no `n` such layers; a net that is dense throughout is not asked for others."""
         most = max((self._depth(place) for place in found if self(place)), default=0)
-        if most < self.n:
+        if most < self.n and (most or self.dense):
             raise ValueError(f"the first {self.n} layers are asked for, but there are {most} of the kind: {self}")
 
     def _depth(self, place: Place) -> int:

@@ -26,6 +26,7 @@ Kohlbrenner et al. 2020, Towards best practice in explaining neural network deci
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from fractions import Fraction
@@ -225,7 +226,18 @@ class Rule:
     def __post_init__(self) -> None:
         if self.bias not in ("absorb", "ignore", "distribute"):
             raise ValueError(f"bias: expected 'absorb', 'ignore' or 'distribute', got {self.bias!r}")
-        _require_number("eps", self.eps, least=0)
+        if "eps" in self.__dict__:
+            self._settle("eps")
+
+    def _settle(self, name: str) -> None:
+        """Make a plain number of a parameter: a NumPy scalar would change the dtype of the data."""
+        value = getattr(self, name)
+        if not isinstance(value, numbers.Real) or isinstance(value, bool):
+            raise TypeError(f"{name}: expected a number, got {value!r}")
+        if not math.isfinite(value) or value < 0:
+            raise ValueError(f"{name}: expected a finite number ≥ 0, got {value!r}")
+        if not isinstance(value, Fraction):
+            object.__setattr__(self, name, int(value) if isinstance(value, numbers.Integral) else float(value))
 
     def __repr__(self) -> str:
         own = ((f.name, getattr(self, f.name)) for f in fields(self))  # type: ignore[arg-type]
@@ -309,7 +321,7 @@ class AlphaBeta(Rule):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _require_number("alpha", self.alpha, least=0)
+        self._settle("alpha")
 
     @property
     def beta(self) -> Number:
@@ -357,7 +369,7 @@ class Gamma(Rule):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _require_number("gamma", self.gamma, least=0)
+        self._settle("gamma")
 
     def parts(self, x: Input, w: Weight, b: Operand) -> list[Part]:
         def favouring(part: Part) -> Part:  # z_ij + γ z±_ij, b + γ b±
@@ -481,10 +493,3 @@ class Taylor(Rule):
 
 
 RULES: tuple[type[Rule], ...] = (Z, Epsilon, AlphaBeta, ZPlus, Gamma, Flat, WSquare, ZBox)
-
-
-def _require_number(name: str, value: Any, least: Number) -> None:
-    if type(value) not in (int, float, Fraction):  # a NumPy scalar would change the dtype of the data
-        raise TypeError(f"{name}: expected an int, a float or a Fraction, got {value!r}")
-    if not math.isfinite(value) or value < least:
-        raise ValueError(f"{name}: expected a finite number ≥ {least}, got {value!r}")

@@ -74,11 +74,17 @@ class Container(Module):
 
     def rules_for(self, rule: RuleTree) -> Sequence[RuleTree]:
         """One rule tree for each child: `rule` itself, if it is a rule for all alike."""
-        if isinstance(rule, Rule):
-            return [rule] * len(self.children)
-        if len(rule) != len(self.children):
-            raise ValueError(f"rule: expected one for each of {len(self.children)} modules, got {len(rule)}")
-        return rule  # type: ignore[no-any-return]
+        return _one_for_each(rule, len(self.children), "modules")
+
+
+def _one_for_each(rule: RuleTree, n: int, what: str) -> Sequence[RuleTree]:
+    if isinstance(rule, Rule):
+        return [rule] * n
+    if not isinstance(rule, (list, tuple)):
+        raise TypeError(f"rule: expected a rule, or one for each of {n} {what}, got {rule!r}")
+    if len(rule) != n:
+        raise ValueError(f"rule: expected one for each of {n} {what}, got {len(rule)}")
+    return rule
 
 
 def _number(pairs: Iterable[tuple[str | None, Module]]) -> tuple[str, ...]:
@@ -251,11 +257,8 @@ class Add(Branches):
         return _add_up([child.gradient(t, g) for child, t in zip(self.children, trace.children[:-1], strict=True)])
 
     def rules_for(self, rule: RuleTree) -> Sequence[RuleTree]:
-        if isinstance(rule, Rule):
-            return [rule] * (len(self.children) + 1)
-        if len(rule) != len(self.children) + 1:
-            raise ValueError(f"rule: expected one for each of {len(self)} branches and one for the sum, got {len(rule)}")
-        return rule  # type: ignore[no-any-return]
+        """One rule tree for each branch, and the rule of the sum."""
+        return _one_for_each(rule, len(self.children) + 1, "branches and the sum")
 
     def relprop(self, trace: Trace, R: Array, rule: RuleTree, book: Book | None = None) -> Array:
         *of_branches, of_sum = self.rules_for(rule)

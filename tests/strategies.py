@@ -1,0 +1,191 @@
+"""Random layers, nets and inputs, of small integers: zeros, ties and empty parts are common, and floats are exact."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import oracle
+from hypothesis import assume
+from hypothesis import strategies as st
+
+import lrp_toolbox as lrp
+
+to_fractions = np.vectorize(Fraction, otypes=[object])
+
+
+def integers(rng, *shape, least=-3, most=3):
+    """Fractions that are integers."""
+    return to_fractions(rng.integers(least, most + 1, shape))
+
+
+@dataclass
+class Case:
+    """A layer, an input and an output relevance in Fractions, and the layer as an explicit matrix."""
+
+    layer: Any
+    x: Any
+    R: Any
+    W: Any
+    M: Any
+    b: Any
+
+    @property
+    def b_flat(self):
+        """The bias of each output, for the explicit matrix."""
+        if self.b is None:
+            return None
+        return np.tile(self.b, self.W.shape[1] // len(self.b))
+
+
+@st.composite
+def rngs(draw):
+    return np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+
+
+@st.composite
+def geometries(draw, dilated=True, pool=False):
+    """(height, width), kernel, stride, padding, dilation that fit together."""
+    size = draw(st.tuples(st.integers(1, 5), st.integers(1, 5)))
+    kernel = draw(st.tuples(st.integers(1, 3), st.integers(1, 3)))
+    stride = draw(st.tuples(st.integers(1, 3), st.integers(1, 3)))
+    dilation = draw(st.tuples(st.integers(1, 2), st.integers(1, 2))) if dilated else (1, 1)
+    pad = [st.integers(0, k - 1 if pool else 3) for k in kernel]
+    padding = tuple((draw(p), draw(p)) for p in pad)
+    for n, k, d, (before, after) in zip(size, kernel, dilation, padding, strict=True):
+        assume(n + before + after >= d * (k - 1) + 1)
+    return size, kernel, stride, padding, dilation
+
+
+def _bias(rng, n):
+    return integers(rng, n) if rng.integers(4) else None
+
+
+@st.composite
+def linear_cases(draw):
+    rng = draw(rngs())
+    n_in, n_out = draw(st.integers(1, 5)), draw(st.integers(1, 4))
+    w, b = integers(rng, n_in, n_out), _bias(rng, n_out)
+    return Case(lrp.Linear(w, b), integers(rng, n_in), integers(rng, n_out), *oracle.linear(w), b)
+
+
+@st.composite
+def conv_cases(draw):
+    rng = draw(rngs())
+    size, kernel, stride, padding, dilation = draw(geometries())
+    groups = draw(st.integers(1, 3))
+    per_in, per_out = draw(st.integers(1, 2)), draw(st.integers(1, 2))
+    w, b = integers(rng, *kernel, per_in, groups * per_out), _bias(rng, groups * per_out)
+    layer = lrp.Conv(w, b, stride, padding, dilation, groups)
+    shape = (*size, per_in * groups)
+    W, M = oracle.conv(w, shape, stride, padding, dilation, groups)
+    return Case(layer, integers(rng, *shape), integers(rng, *layer.output_shape(shape)), W, M, b)
+
+
+@st.composite
+def pool_cases(draw, kind):
+    rng = draw(rngs())
+    size, kernel, stride, padding, _ = draw(geometries(dilated=False, pool=True))
+    ceil_mode, channels = draw(st.booleans()), draw(st.integers(1, 2))
+    shape, one = (*size, channels), Fraction(1)
+    if kind == "sum":
+        layer = lrp.SumPool(kernel, stride, padding, ceil_mode)
+        W, M = oracle.sum_pool(shape, kernel, stride, padding, ceil_mode, one)
+    else:
+        include_pad = draw(st.booleans())
+        layer = lrp.AvgPool(kernel, stride, padding, ceil_mode, include_pad)
+        W, M = oracle.avg_pool(shape, kernel, stride, padding, ceil_mode, include_pad, one)
+    return Case(layer, integers(rng, *shape), integers(rng, *layer.output_shape(shape)), W, M, None)
+
+
+@st.composite
+def max_pool_cases(draw):
+    rng = draw(rngs())
+    size, kernel, stride, padding, _ = draw(geometries(dilated=False, pool=True))
+    ceil_mode, channels, ties = draw(st.booleans()), draw(st.integers(1, 2)), draw(st.sampled_from(["share", "first"]))
+    layer = lrp.MaxPool(kernel, stride, padding, ceil_mode, ties)
+    x = integers(rng, *size, channels)
+    y, shares = oracle.max_pool_winners(x, kernel, stride, padding, ceil_mode, ties)
+    R = integers(rng, *y.shape)
+    W, M = oracle.sum_pool(x.shape, kernel, stride, padding, ceil_mode, Fraction(1))
+    return Case(layer, x, R, W, M, None), y, shares
+
+
+def scale_case(rng):
+    w, b = integers(rng, 3), _bias(rng, 3)
+    W = np.array([[w[i] if i == j else Fraction(0) for j in range(3)] for i in range(3)], dtype=object)
+    return Case(lrp.Scale(w, b), integers(rng, 3), integers(rng, 3), W, np.eye(3, dtype=bool), b)
+
+
+weighted_cases = st.one_of(linear_cases(), conv_cases())
+adding_cases = st.one_of(pool_cases("sum"), pool_cases("avg"), rngs().map(scale_case))
+
+
+# ---- whole nets ------------------------------------------------------------------------------------------------------
+
+
+def _conv(rng, n_in, n_out, draw):
+    groups = draw(st.sampled_from([g for g in (1, 2) if n_in % g == 0 and n_out % g == 0]))
+    k = draw(st.integers(1, 3))
+    return lrp.Conv(
+        integers(rng, k, k, n_in // groups, n_out), _bias(rng, n_out), draw(st.integers(1, 2)), (k // 2, 1), 1, groups
+    )
+
+
+@st.composite
+def conv_nets(draw):
+    """A small net with all that branches and pools, for (4, 5, 2), ending in 3 outputs."""
+    rng = draw(rngs())
+    layers: list[Any] = [_conv(rng, 2, 4, draw), lrp.ReLU()]
+    channels = 4
+    for kind in draw(st.lists(st.sampled_from(["conv", "max", "avg", "sum", "concat", "add", "leaky", "scale"]), max_size=3)):
+        same = lrp.Conv(integers(rng, 3, 3, channels, channels), _bias(rng, channels), padding=1)
+        if kind == "conv":
+            layers += [_conv(rng, channels, 4, draw), lrp.ReLU()]
+            channels = 4
+        elif kind == "max":
+            layers.append(lrp.MaxPool(2, draw(st.integers(1, 2)), 1, draw(st.booleans())))
+        elif kind == "avg":
+            layers.append(lrp.AvgPool(2, draw(st.integers(1, 2)), 1, draw(st.booleans())))
+        elif kind == "sum":
+            layers.append(lrp.SumPool((1, 2), 1, ((0, 0), (1, 0))))
+        elif kind == "concat":
+            branch = lrp.Sequential(same, lrp.ReLU())
+            layers.append(lrp.Concat(branch, lrp.Conv(integers(rng, 1, 1, channels, 2), _bias(rng, 2))))
+            channels += 2
+        elif kind == "add":
+            layers.append(lrp.Add(lrp.Sequential(same, lrp.ReLU(), same), lrp.Identity()))
+        elif kind == "leaky":
+            layers.append(lrp.LeakyReLU(0.25))
+        elif kind == "scale":
+            layers.append(lrp.Scale(integers(rng, channels), _bias(rng, channels)))
+    features = int(np.prod(lrp.Sequential(layers).output_shape((4, 5, 2))))
+    hidden = [lrp.Linear(integers(rng, features, 4), _bias(rng, 4)), lrp.ReLU()] if draw(st.booleans()) else []
+    out = lrp.Linear(integers(rng, 4 if hidden else features, 3), _bias(rng, 3))
+    return lrp.Sequential([*layers, lrp.Flatten(), *hidden, lrp.Dropout(), out]), integers(rng, 4, 5, 2)
+
+
+biases = st.sampled_from(["absorb", "ignore", "distribute"])
+fractions = st.sampled_from([Fraction(1, 4), Fraction(1), Fraction(5, 2)])
+
+
+@st.composite
+def rules(draw):
+    """A rule of every kind, in exact parameters."""
+    bias, amount = draw(biases), draw(fractions)
+    return draw(
+        st.sampled_from(
+            [
+                lrp.Z(bias=bias),
+                lrp.Epsilon(amount, bias=bias),
+                lrp.AlphaBeta(amount, bias=bias),
+                lrp.AlphaBeta(2, bias=bias, renormalize=True),
+                lrp.ZPlus(bias=bias),
+                lrp.Gamma(amount, bias=bias),
+                lrp.Flat(),
+                lrp.WSquare(),
+            ]
+        )
+    )

@@ -1,0 +1,197 @@
+"""Which layer follows which rule: the paper's variants of LRP_CMP, names, positions, and what is refused."""
+
+import numpy as np
+import pytest
+
+import lrp_toolbox as lrp
+from lrp_toolbox.composites import places
+
+
+def zeros(*shape):
+    return np.zeros(shape)
+
+
+def vgg_like():
+    return lrp.Sequential(
+        conv1=lrp.Conv(zeros(3, 3, 3, 4), padding=1),
+        relu1=lrp.ReLU(),
+        conv2=lrp.Conv(zeros(3, 3, 4, 4), padding=1),
+        relu2=lrp.ReLU(),
+        pool1=lrp.MaxPool(2),
+        conv3=lrp.Conv(zeros(3, 3, 4, 4), padding=1),
+        relu3=lrp.ReLU(),
+        conv4=lrp.Conv(zeros(3, 3, 4, 4), padding=1),
+        relu4=lrp.ReLU(),
+        pool2=lrp.AvgPool(2),
+        flatten=lrp.Flatten(),
+        fc1=lrp.Linear(zeros(16, 8)),
+        relu5=lrp.ReLU(),
+        fc2=lrp.Linear(zeros(8, 3)),
+    )
+
+
+SHAPE = (8, 8, 3)
+EPS, FLAT, Z = lrp.Epsilon(1e-6), lrp.Flat(), lrp.Z()
+
+
+def chosen(composite, net=None, shape=SHAPE):
+    """Symbols of the rules of all layers that are no activation."""
+    table = composite.resolve(net or vgg_like(), shape)
+    return {p.name: r for p, r in zip(table.places, table.rules, strict=True) if r.symbol != "="}
+
+
+@pytest.mark.parametrize(
+    ("composite", "convs", "pools"),
+    [
+        (lrp.lrp_cmp(alpha=1, flat=0), ["α1"] * 4, ["max", "z"]),  # Fig. 1(e)
+        (lrp.lrp_cmp(alpha=2, flat=0), ["α2"] * 4, ["max", "z"]),
+        (lrp.lrp_cmp(alpha=1, flat=1), ["♭", "α1", "α1", "α1"], ["max", "z"]),
+        (lrp.lrp_cmp(), ["♭", "α2", "α2", "α2"], ["max", "z"]),  # the default: the best of Table I
+        (lrp.lrp_cmp(alpha=1, flat=3), ["♭", "♭", "♭", "α1"], ["max", "z"]),  # Fig. 1(f)
+        (lrp.lrp_cmp(flat="all"), ["♭"] * 4, ["♭", "♭"]),  # Fig. 1(g)
+        (lrp.lrp_cmp(alpha=1, flat=3, pooling=True), ["♭", "♭", "α1", "α1"], ["♭", "z"]),
+        (lrp.lrp_cmp(alpha=1, flat=6, pooling=True), ["♭"] * 4, ["♭", "♭"]),
+        (lrp.lrp_cmp(alpha=1, flat=2, first=lrp.WSquare()), ["w²", "♭", "α1", "α1"], ["max", "z"]),
+    ],
+    ids=lambda value: getattr(value, "name", None),
+)
+def test_lrp_cmp_as_the_paper_has_it(composite, convs, pools):
+    rules = {"α1": lrp.AlphaBeta(1), "α2": lrp.AlphaBeta(2), "♭": FLAT, "z": Z, "w²": lrp.WSquare()}
+    found = chosen(composite)
+    assert [found[f"conv{i}"] for i in (1, 2, 3, 4)] == [rules[c] for c in convs]
+    assert [found[f"pool{i}"].symbol for i in (1, 2)] == pools
+    assert found["fc1"] == found["fc2"] == EPS
+
+
+def test_names_say_which_variant():
+    names = {
+        lrp.lrp_cmp().name: "LRP_CMP:α2+♭",
+        lrp.lrp_cmp(alpha=1, flat=0).name: "LRP_CMP:α1",
+        lrp.lrp_cmp(alpha=1, flat=3).name: "LRP_CMP:α1+♭(3)",
+        lrp.lrp_cmp(flat="all").name: "LRP_CMP:α2+♭(all)",
+        lrp.lrp_cmp(flat=0, first=lrp.ZBox(0, 1)).name: "LRP_CMP:α2+zᴮ",
+    }
+    assert all(found == expected for found, expected in names.items())
+
+
+def test_a_composite_of_ones_own_in_three_lines():
+    mine = lrp.Composite(
+        [(lrp.First(2), lrp.Flat()), ("fc*", lrp.Epsilon(0.5)), ((lrp.Conv, lrp.AvgPool), lrp.Gamma(1))], name="mine"
+    )
+    found = chosen(mine)
+    assert [found[f"conv{i}"] for i in (1, 2, 3, 4)] == [FLAT, FLAT, lrp.Gamma(1), lrp.Gamma(1)]
+    assert found["fc1"] == lrp.Epsilon(0.5)
+    assert found["pool2"] == Z
+    by_predicate = lrp.Composite([(lambda place: place.shape[:2] == (8, 8), lrp.Flat()), (lrp.Module, lrp.ZPlus())])
+    assert [r.symbol for r in chosen(by_predicate).values()] == ["♭", "♭", "♭", "z⁺", "z⁺", "z", "z⁺", "z⁺"]
+
+
+def test_the_first_entry_that_fits_decides():
+    found = chosen(lrp.Composite([("conv2", lrp.Z()), ("conv*", lrp.Flat()), (lrp.Module, EPS)]))
+    assert (found["conv1"], found["conv2"], found["fc1"]) == (FLAT, Z, EPS)
+
+
+def test_uniform_takes_layers_by_what_they_are():
+    found = chosen(lrp.uniform(lrp.AlphaBeta(2)))
+    assert found["conv1"] == found["fc1"] == lrp.AlphaBeta(2)
+    assert found["pool1"].symbol == "max"
+    assert found["pool2"] == Z
+
+
+def test_the_table_prints():
+    text = str(lrp.lrp_cmp().resolve(vgg_like(), SHAPE))
+    lines = text.splitlines()
+    assert lines[0] == "LRP_CMP:α2+♭"
+    assert lines[1].split() == ["layer", "type", "input", "rule"]
+    assert lines[2].split() == ["conv1", "Conv", "8×8×3", "♭", "Flat()"]
+    assert lines[-1].split() == ["fc2", "Linear", "8", "ε", "Epsilon(eps=1e-06)"]
+    assert "♭ says nothing in a dense layer" in str(lrp.uniform(lrp.Flat()).resolve(vgg_like(), SHAPE))
+    assert "♭ says nothing" not in text
+
+
+def branching():
+    """Two convolutions touch the input; after the concat comes the second layer, in the residual the third and fourth."""
+    c3, c4 = lrp.Conv(zeros(3, 3, 3, 2), padding=1), lrp.Conv(zeros(3, 3, 4, 4), padding=1)
+    return lrp.Sequential(
+        stem=lrp.Concat(a=lrp.Sequential(c=c3, r=lrp.ReLU()), b=c3),
+        conv=c4,
+        res=lrp.Add(main=lrp.Sequential(one=c4, r=lrp.ReLU(), two=c4), skip=lrp.Identity()),
+        last=c4,
+        pool=lrp.AvgPool(None),
+        flatten=lrp.Flatten(),
+        fc=lrp.Linear(zeros(4, 2)),
+    )
+
+
+def test_first_is_graph_order():
+    found = {p.name: p.depth for p in places(branching(), SHAPE)}
+    assert found["stem/a/c"] == found["stem/b"] == 1
+    assert [found[n] for n in ("conv", "res/main/one", "res/main/two", "res/sum", "last", "fc")] == [2, 3, 4, 4, 5, 6]
+    one = chosen(lrp.lrp_cmp(flat=1), branching())
+    assert [n for n, r in one.items() if r == FLAT] == ["stem/a/c", "stem/b"]
+    three = chosen(lrp.lrp_cmp(flat=3), branching())
+    assert [n for n, r in three.items() if r == FLAT] == ["stem/a/c", "stem/b", "conv", "res/main/one"]
+    assert one["res/sum"] == EPS
+
+
+def test_dense_is_a_role_with_an_override_by_name():
+    """A head of convolutions that see the whole map is dense; a 1×1 convolution over a map is not, unless one says so."""
+    net = lrp.Sequential(
+        conv=lrp.Conv(zeros(3, 3, 3, 4), padding=1),
+        fc6=lrp.Conv(zeros(8, 8, 4, 5)),
+        relu=lrp.ReLU(),
+        fc7=lrp.Conv(zeros(1, 1, 5, 3)),
+        flatten=lrp.Flatten(),
+    )
+    assert [r.symbol for r in chosen(lrp.lrp_cmp(), net).values()] == ["♭", "ε", "ε"]
+    assert [r.symbol for r in chosen(lrp.lrp_cmp(), net[:1]).values()] == ["♭"]
+    wide = chosen(lrp.lrp_cmp(dense="fc*"), net, (9, 9, 3))
+    assert [r.symbol for r in wide.values()] == ["♭", "ε", "ε"]
+    assert [r.symbol for r in chosen(lrp.lrp_cmp(), net, (9, 9, 3)).values()] == ["♭", "αβ", "αβ"]
+
+
+def test_the_tree_has_the_shape_of_the_net():
+    table = lrp.lrp_cmp().resolve(branching(), SHAPE)
+    stem, conv, res, *rest = table.tree
+    assert [r[0].symbol if isinstance(r, tuple) else r.symbol for r in stem] == ["♭", "♭"]
+    assert conv.symbol == "αβ"
+    assert [len(res), len(res[0]), res[1].symbol, res[2].symbol] == [3, 3, "=", "ε"]
+    assert len(rest) == 4
+    assert table["res/main/one"] == lrp.AlphaBeta(2)
+    with pytest.raises(KeyError, match="no layer 'x'; there are stem/a/c"):
+        table["x"]
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda: lrp.Composite([("conv9", FLAT), (lrp.Module, Z)], "mine").resolve(vgg_like(), SHAPE),
+            "mine: the pattern 'conv9' matches no layer; there are conv1 (Conv), relu1 (ReLU)",
+        ),
+        (
+            lambda: lrp.Composite([(lrp.Conv, FLAT)]).resolve(vgg_like(), SHAPE),
+            "composite: no rule for fc1 (Linear), fc2 (Linear)",
+        ),
+        (lambda: lrp.lrp_cmp(flat=5).resolve(vgg_like(), SHAPE), "the first 5 layers are asked for, but there are 4"),
+        (lambda: lrp.lrp_cmp(flat=-1), "flat: expected a number of layers ≥ 0, or 'all', got -1"),
+        (lambda: lrp.lrp_cmp(flat="most"), "flat: expected a number of layers ≥ 0, or 'all', got 'most'"),
+        (lambda: lrp.lrp_cmp(dense="head").resolve(vgg_like(), SHAPE), "the pattern 'head' matches no layer"),
+        (lambda: lrp.First(0), "n: expected a number of layers ≥ 1, got 0"),
+        (lambda: lrp.lrp_cmp().resolve(vgg_like(), (8, 8, 4)), "conv1: x: Conv expects 3 features"),
+        (lambda: lrp.lrp_cmp().resolve(vgg_like(), (16, 16, 3)), "fc1: x: Linear expects 16 features"),
+    ],
+)
+def test_what_cannot_be_resolved_is_refused(make, message):
+    with pytest.raises(ValueError) as caught:  # noqa: PT011
+        make()
+    assert message in str(caught.value)
+
+
+def test_wrong_entries_are_refused():
+    with pytest.raises(TypeError, match="entries: expected"):
+        lrp.Composite([(lrp.Conv, "flat")])
+    with pytest.raises(TypeError, match="entries: expected a type, a name pattern or a predicate"):
+        lrp.Composite([(3, FLAT)])
+    with pytest.raises(TypeError, match="explain the logits"):
+        lrp.lrp_cmp().resolve(lrp.Sequential(lrp.Linear(zeros(2, 2)), lrp.SoftMax()), (2,))

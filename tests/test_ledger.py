@@ -1,0 +1,74 @@
+"""The ledger closes: with equality in Fractions, to rounding in floats, for random nets with branches and pools."""
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from strategies import conv_nets, integers, rules
+
+import lrp_toolbox as lrp
+
+COMPOSITES = [
+    lrp.lrp_cmp(alpha=1, flat=0),
+    lrp.lrp_cmp(alpha=2, flat=1, eps=Fraction(1, 2)),
+    lrp.lrp_cmp(flat="all"),
+    lrp.uniform(lrp.ZPlus(bias="distribute")),
+]
+
+
+def explanations(net, x, rule):
+    return [lrp.explain(net, x, [0, 2], c) for c in (rule, *COMPOSITES)]
+
+
+@settings(max_examples=25)
+@given(conv_nets(), rules())
+def test_every_unit_of_relevance_is_found_again_exactly(drawn, rule):
+    net, x = drawn
+    for e in explanations(net, x, rule):
+        assert e.R.shape == (2, *x.shape)
+        absorbed = sum(e.ledger.absorbed(reason) for reason in ("bias", "eps", "empty", "padding"))
+        assert (e.R.sum(axis=(1, 2, 3)) + absorbed == e.y[[0, 2]]).all()
+        assert (e.ledger.end == e.R.sum(axis=(1, 2, 3))).all()
+        assert (e.ledger.start == e.y[[0, 2]]).all()
+        for page in e.ledger:
+            assert (page.rounding == 0).all()
+            assert all(isinstance(v, (Fraction, int)) for v in page.arriving.flat)
+
+
+@given(conv_nets())
+def test_where_nothing_can_take_relevance_it_is_conserved(drawn):
+    """Eq. 1's own promise, layer by layer, under ♭: no bias, no ε, and every input counts."""
+    net, x = drawn
+    e = lrp.explain(net, x, 1, lrp.Flat())
+    assert e.R.sum() == e.y[1] - e.ledger.absorbed("padding") - e.ledger.absorbed("empty")
+    assert e.ledger.absorbed("bias") == e.ledger.absorbed("eps") == 0
+
+
+@given(conv_nets(), rules())
+def test_floats_close_to_rounding(xp, drawn, rule):
+    net, x = drawn
+    for dtype, tolerance in (("float64", 1e-9), ("float32", 2e-2)):
+        there, X = net.astype(dtype).to(xp), xp.asarray(x.astype(dtype))
+        e = lrp.explain(there, X, 0, rule)
+        flow = max(float(abs(page.arriving)) + float(abs(page.passed)) for page in e.ledger)
+        parts = [max(float(abs(lrp.to_numpy(e.ledger.absorbed(r)))) for r in ("bias", "eps", "empty", "padding")), flow]
+        if np.isfinite(parts).all():  # a float may leave its range where a Fraction does not
+            assert abs(float(e.ledger.rounding)) <= tolerance * (1 + sum(parts)) * 10
+
+
+def test_the_ledger_prints_and_can_be_looked_up():
+    rng = np.random.default_rng(0)
+    net = lrp.Sequential(lrp.Linear(integers(rng, 4, 3), integers(rng, 3)), lrp.ReLU(), lrp.Linear(integers(rng, 3, 2)))
+    e = lrp.explain(net, integers(rng, 2, 4), [0, 1], lrp.Epsilon(Fraction(1, 2)))
+    assert len(e.ledger) == 3
+    assert e.ledger.start.shape == (2, 2)
+    assert e.ledger[0].start.shape == (2,)
+    assert e.ledger[0, 1].entry("linear1").bias == e.ledger.entry("linear1").bias[0, 1]
+    lines = str(e.ledger[0, 1]).splitlines()
+    assert [line.split()[0] for line in lines] == ["layer", "linear2", "linear1", "total"]
+    assert lines[0].split() == ["layer", "rule", "arriving", "passed", "bias", "ε", "empty", "padding", "rounding"]
+    with pytest.raises(KeyError, match="no layer 'x' in this ledger; there are linear2, relu1, linear1"):
+        e.ledger.entry("x")
+    with pytest.raises(ValueError, match="reason: expected one of bias, eps, empty, padding, got 'gone'"):
+        e.ledger.absorbed("gone")

@@ -1,0 +1,253 @@
+"""Layers: forward against loops, transposes by inner products, gradients by finite differences, and what they refuse."""
+
+from fractions import Fraction
+
+import numpy as np
+import oracle
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import adding_cases, conv_cases, geometries, integers, max_pool_cases, rngs, weighted_cases
+
+import lrp_toolbox as lrp
+from lrp_toolbox.rules import ONE
+
+
+@given(st.one_of(weighted_cases, adding_cases))
+def test_forward_is_the_explicit_matrix(case):
+    expected = oracle.forward(case.x.reshape(-1), case.W, case.b_flat)
+    assert (case.layer.forward(case.x).reshape(-1) == expected).all()
+    assert case.layer.output_shape(case.x.shape) == case.R.shape
+
+
+@given(st.one_of(weighted_cases, adding_cases))
+def test_transposes_by_inner_products(case):
+    """⟨apply(x, w), s⟩ = ⟨x, apply_T(s, w)⟩, with the layer's weights and with ones; the same as explicit matrices."""
+    for w, W in ((case.layer.w, case.W), (ONE, case.M.astype(int))):
+        y = case.layer.apply(case.x, w)
+        back = case.layer.apply_T(case.R, w, case.x.shape)
+        assert (y * case.R).sum() == (case.x * back).sum()
+        assert (back.reshape(-1) == W @ case.R.reshape(-1)).all()
+        assert (y.reshape(-1) == case.x.reshape(-1) @ W).all()
+
+
+@given(conv_cases(), st.integers(1, 2), st.integers(1, 3))
+def test_leading_axes_ride_along(case, samples, targets):
+    x = np.stack([case.x * (n + 1) for n in range(samples)])[:, None]
+    R = np.stack([np.stack([case.R + n + t for t in range(targets)]) for n in range(samples)])
+    found = case.layer.relprop_z(x, R)
+    assert found.shape == (samples, targets, *case.x.shape)
+    for n in range(samples):
+        for t in range(targets):
+            assert (found[n, t] == case.layer.relprop_z(x[n, 0], R[n, t])).all()
+
+
+@given(max_pool_cases())
+def test_max_pool_gradient_goes_to_winners(drawn):
+    case, _, _ = drawn
+    trace = case.layer.trace(case.x)
+    assert (case.layer.gradient(trace, case.R) == case.layer.relprop(trace, case.R, lrp.Z())).all()
+
+
+SMOOTH = [
+    lrp.Tanh(),
+    lrp.Sigmoid(),
+    lrp.LRN(3, 0.5, 0.75, 2.0),
+    lrp.LRN(5, 1e-4, 0.75, 1.0),
+    lrp.ReLU(),
+    lrp.LeakyReLU(0.1),
+    lrp.PReLU(np.array([0.1, -0.5, 2.0, 0.0])),
+    lrp.BatchNorm(np.array([1.0, 2, 3, 4]), np.array([1.0, 2, 3, 4]), np.array([1.0, -2, 3, 4]), np.ones(4)),
+    lrp.Scale(np.array([1.0, 2, 3, 4])),
+    lrp.MaxPool(2, 1),
+    lrp.MaxPool(2, 1, ties="first"),
+    lrp.MaxPool(None),
+    lrp.AvgPool(2, 2, 1),
+    lrp.AvgPool(None),
+    lrp.SumPool((2, 1)),
+    lrp.Flatten(),
+    lrp.Dropout(),
+    lrp.Identity(),
+    lrp.Conv(np.arange(24.0).reshape(3, 2, 2, 2) / 24, groups=2, padding=1),
+    lrp.Concat(lrp.Tanh(), lrp.Conv(np.ones((1, 1, 4, 2)))),
+    lrp.Add(lrp.Tanh(), lrp.Identity(), lrp.Sigmoid()),
+    lrp.Sequential(lrp.Tanh(), lrp.Flatten(), lrp.Linear(np.arange(144.0).reshape(48, 3) / 99, np.ones(3)), lrp.Sigmoid()),
+]
+
+
+@pytest.mark.parametrize("module", SMOOTH, ids=lambda m: type(m).__name__)
+def test_gradients_by_finite_differences(module, xp):
+    rng = np.random.default_rng(0)
+    x, g_shape, h = rng.standard_normal((2, 4, 3, 4)), (2, *module.output_shape((4, 3, 4))), 1e-6
+    g, direction = rng.standard_normal(g_shape), rng.standard_normal(x.shape)
+    slope = (g * (module.forward(x + h * direction) - module.forward(x - h * direction))).sum() / (2 * h)
+    there, X = module.to(xp), xp.asarray(x)
+    found = lrp.to_numpy(there.gradient(there.trace(X), xp.asarray(g)))
+    np.testing.assert_allclose((found * direction).sum(), slope, rtol=1e-6)
+    np.testing.assert_allclose(lrp.to_numpy(there.forward(X)), module.forward(x), rtol=1e-12)
+
+
+def test_lrn_by_hand():
+    """Two channels: s_j = 1 + ½ (1² + 2²) = 3.5 for both, since a window of 3 sees both."""
+    x = np.array([[[1.0, 2.0]]])
+    np.testing.assert_allclose(lrp.LRN(3, 1.5, 0.5, 1.0).forward(x), x / np.sqrt(3.5))
+
+
+def test_lrn_passes_relevance_or_shares_it_by_taylor():
+    layer, x = lrp.LRN(3, 1.5, 0.75, 1.0), np.array([[[1.0, 2.0, -1.0]]])
+    R = np.array([[[1.0, 3.0, -2.0]]])
+    trace = layer.trace(x)
+    np.testing.assert_array_equal(layer.relprop(trace, R, lrp.Z()), R)
+    a, beta = 0.5, 0.75
+    v, s = x.reshape(-1), np.array([1 + a * 5, 1 + a * 6, 1 + a * 5])
+    z = np.diag(v * (1 + a * v**2) ** -beta)
+    for i, j in ((0, 1), (1, 0), (1, 2), (2, 1)):  # channels 0 and 2 do not see each other
+        z[i, j] = -2 * a * beta * v[j] * v[i] ** 2 * s[j] ** (-beta - 1)
+    expected = (z / z.sum(axis=0) * R.reshape(-1)).sum(axis=1)
+    found = layer.relprop(trace, R, lrp.Taylor())
+    np.testing.assert_allclose(found.reshape(-1), expected)
+    np.testing.assert_allclose(found.sum(), R.sum())
+
+
+@given(rngs(), geometries(pool=True, dilated=False))
+def test_ceil_mode_is_caffes_and_pytorchs(rng, geometry):
+    """Every window begins inside of the map or its leading padding; and no place after the padding is left unseen."""
+    size, kernel, stride, padding, _ = geometry
+    for axis in (0, 1):
+        count = lrp.MaxPool(kernel, stride, padding, ceil_mode=True).output_shape((*size, 1))[axis]
+        before, after = padding[axis]
+        last = (count - 1) * stride[axis]
+        assert last < size[axis] + before
+        assert last + kernel[axis] >= size[axis] + before + after or last + stride[axis] >= size[axis] + before
+
+
+def test_pooling_the_whole_map():
+    x = integers(np.random.default_rng(0), 2, 4, 3, 2)
+    assert (lrp.AvgPool(None).forward(x)[:, 0, 0] == x.sum(axis=(1, 2)) / Fraction(12)).all()
+    assert (lrp.SumPool(None).forward(x)[:, 0, 0] == x.sum(axis=(1, 2))).all()
+    assert (lrp.MaxPool(None).forward(x)[:, 0, 0] == x.max(axis=(1, 2))).all()
+
+
+def test_softmax_is_forward_only():
+    layer = lrp.SoftMax()
+    y = layer.forward(np.array([1000.0, 1000.0, -1000.0]))
+    np.testing.assert_allclose(y, [0.5, 0.5, 0.0])
+    trace = layer.trace(np.array([1.0, 2.0]))
+    for refused in (lambda: layer.relprop(trace, trace.y, lrp.Z()), lambda: layer.gradient(trace, trace.y)):
+        with pytest.raises(TypeError, match="explain the logits"):
+            refused()
+
+
+def test_activations_pass_relevance_as_it_is(xp):
+    x, R = xp.asarray([[1.0, -2.0, 0.0]]), xp.asarray([[3.0, 4.0, 5.0]])
+    for layer in (lrp.ReLU(), lrp.LeakyReLU(), lrp.PReLU(xp.asarray([0.5])), lrp.Tanh(), lrp.Sigmoid(), lrp.Dropout()):
+        for rule in (lrp.Z(), lrp.AlphaBeta(2), lrp.Flat(), lrp.Gamma()):
+            np.testing.assert_array_equal(lrp.to_numpy(layer.relprop(layer.trace(x), R, rule)), lrp.to_numpy(R))
+
+
+def test_batch_norm_is_a_scale_and_fuses(xp):
+    rng = np.random.default_rng(1)
+    mean, gamma, beta = rng.standard_normal((3, 4))
+    norm = lrp.BatchNorm(mean, rng.uniform(0.5, 2, 4), gamma, beta, 1e-3)
+    x = rng.standard_normal((2, 5, 5, 4))
+    np.testing.assert_allclose(norm.forward(x), (x - mean) / np.sqrt(norm.variance + 1e-3) * gamma + beta)
+    conv = lrp.Conv(rng.standard_normal((3, 3, 4, 4)), rng.standard_normal(4), padding=1)
+    dense = lrp.Linear(rng.standard_normal((100, 4)))
+    inner = lrp.Sequential(c=conv, n=norm, r=lrp.ReLU())
+    net = lrp.Sequential(norm, lrp.Add(inner, lrp.Identity()), lrp.Flatten(), dense, norm).to(xp)
+    fused = lrp.fuse(net)
+    X = xp.asarray(x)
+    np.testing.assert_allclose(lrp.to_numpy(fused.forward(X)), lrp.to_numpy(net.forward(X)), rtol=1e-9, atol=1e-9)
+    assert fused.names == ("batchnorm1", "add1", "flatten1", "linear1")
+    assert fused["add1"]["sequential1"].names == ("c", "r")
+    assert lrp.fuse(fused) is fused
+
+
+def test_names_slices_and_repeats():
+    relu = lrp.ReLU()
+    net = lrp.Sequential(lrp.Linear(np.eye(2)), relu, lrp.Linear(np.eye(2)), relu)
+    assert net.names == ("linear1", "relu1", "linear2", "relu2")
+    assert net["relu2"] is net[1] is relu
+    assert net[:-1].names == ("linear1", "relu1", "linear2")
+    assert len(net) == 4
+    assert list(net)[3] is relu
+    for same in (
+        lrp.Sequential([("a", relu), ("b", relu)]),
+        lrp.Sequential({"a": relu, "b": relu}),
+        lrp.Sequential(a=relu, b=relu),
+    ):
+        assert same.names == ("a", "b")
+    with pytest.raises(KeyError, match="no module 'x' here; there are linear1, relu1"):
+        net["x"]
+    with pytest.raises(AttributeError, match="frozen"):
+        net.children = ()
+    with pytest.raises(AttributeError):
+        net[0].w = np.zeros((2, 2))
+
+
+W22 = np.ones((2, 2))
+K = np.ones((3, 3, 2, 4))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: lrp.Linear(np.ones(3)), "w: expected (in, out), got shape (3,)"),
+        (lambda: lrp.Linear(W22, np.ones(3)), "b: expected 2 numbers, one for each output, got shape (3,)"),
+        (lambda: lrp.Conv(W22), "w: expected (kernel height, kernel width, in / groups, out), got shape (2, 2)"),
+        (lambda: lrp.Conv(K, stride=0), "stride: expected an int ≥ 1, or two for (height, width), got 0"),
+        (lambda: lrp.Conv(K, stride=(1, 2, 3)), "stride: expected an int ≥ 1"),
+        (lambda: lrp.Conv(K, padding=-1), "padding: expected an int ≥ 0"),
+        (lambda: lrp.Conv(K, dilation=0), "dilation: expected an int ≥ 1"),
+        (lambda: lrp.Conv(K, groups=3), "groups: 3 groups do not divide 4 outputs"),
+        (lambda: lrp.MaxPool(2, padding=2), "padding: expected less than the kernel, (2, 2), got 2"),
+        (lambda: lrp.MaxPool(2, ties="last"), "ties: expected 'share' or 'first', got 'last'"),
+        (lambda: lrp.AvgPool(None, stride=2), "kernel: None pools the whole map"),
+        (lambda: lrp.LRN(4), "size: expected an odd number of channels, got 4"),
+        (lambda: lrp.BatchNorm(np.ones(2), np.ones(3)), "variance: expected one number for each channel, got shape (3,)"),
+        (lambda: lrp.BatchNorm(np.ones(1), -np.ones(1)), "variance: expected variance + eps > 0"),
+        (lambda: lrp.Sequential(), "Sequential: expected at least one module, got none"),
+        (lambda: lrp.Sequential([("a", lrp.ReLU()), ("a", lrp.ReLU())]), "names: 'a' occurs twice"),
+        (lambda: lrp.Linear(W22).forward(np.ones(3)), "x: Linear expects 2 features in (…, feature), got shape (3,)"),
+        (lambda: lrp.Conv(K).forward(np.ones((5, 5, 3))), "x: Conv expects 2 features in (…, height, width, channel)"),
+        (lambda: lrp.Conv(K).forward(np.ones((2, 5, 2))), "x: a window of 3 taps does not fit into 2 + 0 + 0 rows"),
+        (lambda: lrp.Flatten().forward(np.ones(3)), "x: Flatten expects at least 3 axes, got shape (3,)"),
+        (lambda: lrp.MaxPool().forward(np.ones((4, 4))), "x: MaxPool expects (…, height, width, channel)"),
+        (
+            lambda: lrp.Linear(W22).relprop_z(np.ones(2), np.ones(3)),
+            "R: expected the relevance of Linear's output, (2,), got (3,)",
+        ),
+        (
+            lambda: lrp.Linear(W22).relprop_z(np.ones((4, 2)), np.ones((3, 2))),
+            "R: expected the relevance of Linear's output, (4, 2), got (3, 2)",
+        ),
+        (lambda: lrp.Add(lrp.Linear(W22), lrp.Linear(np.ones((2, 3)))).forward(np.ones(2)), "x: Add's branches give shapes"),
+    ],
+)
+def test_what_does_not_fit_is_refused_by_name(make, message):
+    with pytest.raises(ValueError) as caught:  # noqa: PT011
+        make()
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: lrp.Linear(W22).forward(np.ones(2, "float32")), "x is float32, but Linear.w is float64"),
+        (lambda: lrp.Linear(W22, np.ones(2, "float32")), "b is float32, but w is float64"),
+        (lambda: lrp.Linear(W22).relprop_z(np.ones(2), np.ones(2, "float32")), "R is float32, but x is float64"),
+        (lambda: lrp.Linear(W22).forward([1.0, 2.0]), "expected an array"),
+        (lambda: lrp.Sequential(lrp.ReLU(), 3), "Sequential: expected modules, got 3"),
+        (lambda: lrp.Sequential(lrp.ReLU()).relprop(lrp.ReLU().trace(W22), W22, "z"), "rule: expected a rule, or one"),
+    ],
+)
+def test_wrong_types_are_refused(make, message):
+    with pytest.raises((TypeError, ValueError, AttributeError)) as caught:
+        make()
+    assert message in str(caught.value)
+
+
+def test_mixed_array_modules_are_refused():
+    strict = pytest.importorskip("array_api_strict")
+    with pytest.raises(TypeError, match="arrays of array_api_strict and numpy are mixed, and data is never moved in silence"):
+        lrp.Linear(W22).forward(strict.ones(2))

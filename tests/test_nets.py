@@ -1,0 +1,194 @@
+"""What must hold of whole nets, whatever their weights."""
+
+from concurrent.futures import ThreadPoolExecutor
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from strategies import conv_nets, integers, rngs, rules
+
+import lrp_toolbox as lrp
+
+
+def small_cnn(rng, dtype="float64", scale=1.0):
+    """A CNN with every kind of layer that has a fast or a special path, of well-behaved random weights."""
+
+    def w(*shape):
+        return (rng.standard_normal(shape) * scale / np.sqrt(np.prod(shape[:-1]))).astype(dtype)
+
+    return lrp.Sequential(
+        conv1=lrp.Conv(w(3, 3, 3, 8), w(8) / 4, padding=1),
+        relu1=lrp.ReLU(),
+        pool1=lrp.MaxPool(3, 2, ((0, 1), (0, 1))),
+        conv2=lrp.Conv(w(3, 3, 4, 8), w(8) / 4, padding=1, groups=2),
+        relu2=lrp.ReLU(),
+        lrn=lrp.LRN(3, 1e-2),
+        branch=lrp.Concat(
+            lrp.Sequential(c=lrp.Conv(w(1, 1, 8, 4), w(4) / 4), r=lrp.ReLU()),
+            lrp.Sequential(c=lrp.Conv(w(3, 3, 8, 4), w(4) / 4, padding=2, dilation=2), r=lrp.ReLU()),
+        ),
+        residual=lrp.Add(lrp.Sequential(lrp.Conv(w(3, 3, 8, 8), w(8) / 4, padding=1), lrp.ReLU()), lrp.Identity()),
+        pool2=lrp.AvgPool(2),
+        flatten=lrp.Flatten(),
+        fc1=lrp.Linear(w(8 * 3 * 3, 16), w(16) / 4),
+        relu3=lrp.ReLU(),
+        fc2=lrp.Linear(w(16, 5), w(5) / 4),
+    )
+
+
+SHAPE = (12, 12, 3)
+RULES = [
+    lrp.Z(),
+    lrp.Epsilon(0.1),
+    lrp.AlphaBeta(1),
+    lrp.AlphaBeta(2),
+    lrp.AlphaBeta(2, renormalize=True),
+    lrp.ZPlus(),
+    lrp.Gamma(0.25),
+    lrp.Flat(),
+    lrp.WSquare(),
+    lrp.Z(bias="ignore"),
+    lrp.Epsilon(0.1, bias="distribute"),
+    lrp.lrp_cmp(1),
+    lrp.lrp_cmp(2, flat=0, first=lrp.ZBox(-9, 9)),
+    lrp.lrp_cmp(2, flat=2, pooling=True),
+    lrp.lrp_cmp(flat="all"),
+]
+each_rule = pytest.mark.parametrize("rule", RULES, ids=str)
+
+
+@given(conv_nets(), rngs())
+def test_z_is_gradient_times_input_in_relu_nets(drawn, rng):
+    """Sec. II-A: with the bias kept in z_j, R_i = x_i · ∂f/∂x_i, exactly, where no z_j happens to cancel to 0.
+
+    Inputs with many digits see to that: a z_j is 0 only if every z_ij is, and then both sides give nothing.
+    """
+    net, x = drawn
+    assume(not any(isinstance(m, lrp.LeakyReLU) for m in net))  # which passes relevance whole, but slopes gradients
+    x = x + integers(rng, *x.shape, least=1, most=10**9) / Fraction(10**9 + 7)
+    trace = net.trace(x)
+    one = np.array([Fraction(0), Fraction(1), Fraction(0)], dtype=object)
+    R = net.relprop(trace, trace.y * one, lrp.Z())
+    assert (x * net.gradient(trace, one) == R).all()
+
+
+@each_rule
+def test_linear_in_relevance(rule, xp):
+    rng = np.random.default_rng(1)
+    net, x = small_cnn(rng).to(xp), xp.asarray(rng.standard_normal(SHAPE))
+    a, b = (xp.asarray(rng.standard_normal(5)) for _ in range(2))
+
+    def R(start):
+        return lrp.to_numpy(lrp.explain(net, x, None, rule, start=start).R)
+
+    np.testing.assert_allclose(R(2 * a - 3 * b), 2 * R(a) - 3 * R(b), rtol=1e-8, atol=1e-8 * abs(R(a)).max())
+
+
+@each_rule
+def test_batch_is_stack_and_targets_are_loop(rule, xp):
+    rng = np.random.default_rng(2)
+    net, x = small_cnn(rng).to(xp), rng.standard_normal((3, *SHAPE))
+    together = lrp.explain(net, xp.asarray(x), [0, "top", 3], rule, keep=["conv2", "branch/*"])
+    for n in range(3):
+        alone = lrp.explain(net, xp.asarray(x[n]), [0, "top", 3], rule)
+        for t, target in enumerate([0, "top", 3]):
+            single = lrp.explain(net, xp.asarray(x[n]), target, rule, keep=["conv2"])
+            for found in (together.R[n, t, ...], alone.R[t, ...]):
+                scale = abs(lrp.to_numpy(single.R)).max()
+                np.testing.assert_allclose(lrp.to_numpy(found), lrp.to_numpy(single.R), rtol=1e-7, atol=1e-9 * scale)
+            assert int(single.target) == alone.target[t] == together.target[n, t]
+            np.testing.assert_allclose(
+                lrp.to_numpy(together.layers["conv2"][n, t, ...]), lrp.to_numpy(single.layers["conv2"]), rtol=1e-7, atol=1e-9
+            )
+
+
+@each_rule
+def test_array_type_dtype_and_arguments_are_kept(rule, xp):
+    rng = np.random.default_rng(3)
+    for dtype in ("float32", "float64"):
+        net = small_cnn(np.random.default_rng(3), dtype).to(xp)
+        x = xp.asarray(rng.standard_normal((2, *SHAPE)).astype(dtype))
+        before = [lrp.to_numpy(a).copy() for a in (x, *net.parameters())]
+        e = lrp.explain(net, x, [1, 2], rule, keep=["*"])
+        for a in (e.R, e.y, e.heatmap, *e.layers.values()):
+            assert type(a) is type(x)
+            assert a.dtype == x.dtype
+        for a, b in zip((x, *net.parameters()), before, strict=True):
+            np.testing.assert_array_equal(lrp.to_numpy(a), b)
+
+
+@each_rule
+def test_float32_is_close_to_float64(rule):
+    """The bound follows from the dtype: 2^-24 of rounding, by the condition of the nets' denominators."""
+    rng = np.random.default_rng(4)
+    net, x = small_cnn(rng, "float32"), rng.standard_normal((4, *SHAPE)).astype("float32")
+    R32 = lrp.explain(net, x, 0, rule).R
+    R64 = lrp.explain(net.astype(np.float64), x.astype(np.float64), 0, rule).R
+    for a, b in zip(R32, R64, strict=True):
+        assert abs(a - b).max() <= 2e-3 * abs(b).max()
+
+
+@pytest.mark.parametrize("factor", [0.125, 8.0])
+@pytest.mark.parametrize("rule", [r for r in RULES if not isinstance(r, lrp.Epsilon)][:8], ids=str)
+def test_relevance_does_not_depend_on_the_unit_of_the_input(rule, factor):
+    """x in other units, and the first layer's weights to match: the same function, the same shares of it."""
+    rng = np.random.default_rng(5)
+    net, x = small_cnn(rng), rng.standard_normal(SHAPE)
+    first = net["conv1"]
+    scaled = lrp.Sequential([("conv1", lrp.Conv(first.w / factor, first.b, padding=1)), *list(net.items())[1:]])
+    R, R_scaled = lrp.explain(net, x, 0, rule).R, lrp.explain(scaled, x * factor, 0, rule).R
+    np.testing.assert_allclose(R_scaled, R, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("factor", [0.25, 4.0])
+def test_relevance_grows_with_the_output(factor):
+    """Twice the last weights, twice the logit, twice its relevance."""
+    rng = np.random.default_rng(6)
+    net, x = small_cnn(rng), rng.standard_normal(SHAPE)
+    last = net["fc2"]
+    louder = lrp.Sequential([*list(net.items())[:-1], ("fc2", lrp.Linear(last.w * factor, last.b * factor))])
+    for rule in (lrp.Z(), lrp.AlphaBeta(2), lrp.ZPlus(), lrp.Flat(), lrp.Gamma()):
+        np.testing.assert_allclose(
+            lrp.explain(louder, x, 0, rule).R, factor * lrp.explain(net, x, 0, rule).R, rtol=1e-9, atol=1e-12
+        )
+
+
+@settings(max_examples=25)
+@given(rngs(), rules())
+def test_a_module_that_stands_twice_is_right(rng, rule):
+    """As right as two modules with the same weights."""
+    w, b = integers(rng, 3, 3, 2, 2), integers(rng, 2)
+    conv, relu = lrp.Conv(w, b, padding=1), lrp.ReLU()
+    dense = lrp.Linear(integers(rng, 18, 2))
+    shared = lrp.Sequential(conv, relu, conv, lrp.Add(conv, conv), relu, conv, lrp.Flatten(), dense)
+
+    def twin():
+        return lrp.Conv(w.copy(), b.copy(), padding=1)
+
+    apart = lrp.Sequential(twin(), lrp.ReLU(), twin(), lrp.Add(twin(), twin()), lrp.ReLU(), twin(), lrp.Flatten(), dense)
+    x = integers(rng, 3, 3, 2)
+    for composite in (rule, lrp.lrp_cmp(2, flat=2)):
+        assert (lrp.explain(shared, x, 0, composite).R == lrp.explain(apart, x, 0, composite).R).all()
+
+
+def test_sixteen_threads_on_one_net_give_sixteen_right_heatmaps():
+    rng = np.random.default_rng(7)
+    net, x = small_cnn(rng, "float32"), rng.standard_normal((16, *SHAPE)).astype("float32")
+    alone = [lrp.explain(net, x[n], n % 5).R for n in range(16)]
+    with ThreadPoolExecutor(16) as pool:
+        for _ in range(5):
+            together = list(pool.map(lambda n: lrp.explain(net, x[n], n % 5).R, range(16)))
+            for a, b in zip(alone, together, strict=True):
+                np.testing.assert_array_equal(a, b)
+
+
+def test_other_array_modules_give_the_same_numbers(xp):
+    rng = np.random.default_rng(8)
+    net, x = small_cnn(rng), rng.standard_normal((2, *SHAPE))
+    there, X = net.to(xp), xp.asarray(x)
+    for rule in RULES:
+        a, b = lrp.explain(net, x, [0, "top"], rule), lrp.explain(there, X, [0, "top"], rule)
+        np.testing.assert_allclose(lrp.to_numpy(b.R), a.R, rtol=1e-8, atol=1e-10 * abs(a.R).max())
+        np.testing.assert_allclose(lrp.to_numpy(b.ledger.rounding), 0, atol=1e-8 * max(1, abs(a.ledger.start).max()))
+    assert there.to(np).parameters()[0].dtype == np.float64

@@ -1,0 +1,233 @@
+"""Every rule in every layer against the explicit matrix of z_ij: with equality in Fractions, and so in floats."""
+
+from fractions import Fraction
+
+import numpy as np
+import oracle
+import pytest
+from hypothesis import given
+from strategies import Case, adding_cases, linear_cases, max_pool_cases, rules, weighted_cases
+
+import lrp_toolbox as lrp
+from lrp_toolbox.ledger import Recorder
+from lrp_toolbox.rules import divide
+
+NAMES = {
+    lrp.Z: "z",
+    lrp.Epsilon: "epsilon",
+    lrp.AlphaBeta: "alphabeta",
+    lrp.ZPlus: "zplus",
+    lrp.Gamma: "gamma",
+    lrp.Flat: "flat",
+    lrp.WSquare: "wsquare",
+}
+
+
+def by_matrix(rule, case: Case, **more):
+    """R of the inputs and the sum of what is lost to (bias, ε, nothing to divide by), on the explicit matrix."""
+    options = {k: getattr(rule, k) for k in ("eps", "alpha", "gamma", "bias", "renormalize") if hasattr(rule, k)}
+    x, R = case.x.reshape(-1), case.R.reshape(-1)
+    R_in, lost = oracle.relprop(NAMES[type(rule)], x, case.W, case.M, case.b_flat, R, **options, **more)
+    return R_in.reshape(case.x.shape), [sum(kind) for kind in zip(*lost, strict=True)]
+
+
+def by_toolbox(rule, case: Case):
+    recorder = Recorder(lead=0)
+    R_in = case.layer.relprop(case.layer.trace(case.x), case.R, rule, recorder.book("layer"))
+    return R_in, recorder.entries[0]
+
+
+@given(weighted_cases, rules())
+def test_weighted_layers_follow_the_formulas_exactly(case, rule):
+    expected, (bias, eps, nothing) = by_matrix(rule, case)
+    found, page = by_toolbox(rule, case)
+    assert (found == expected).all()
+    assert all(isinstance(r, Fraction) for r in found.flat)
+    assert page.arriving == case.R.sum()
+    assert page.passed == expected.sum()
+    assert page.eps == eps
+    assert page.bias + page.empty + page.padding == bias + nothing
+    assert page.rounding == 0
+
+
+@given(adding_cases, rules())
+def test_pooling_and_scaling_share_in_proportion_or_evenly(case, rule):
+    kept = rule if isinstance(rule, (lrp.Z, lrp.Epsilon, lrp.Flat)) else lrp.Z(bias=rule.bias)
+    expected, _ = by_matrix(lrp.Flat() if isinstance(rule, lrp.WSquare) else kept, case)
+    found, page = by_toolbox(rule, case)
+    assert (found == expected).all()
+    assert page.rounding == 0
+
+
+@given(max_pool_cases(), rules())
+def test_max_pooling_gives_to_winners_or_evenly(drawn, rule):
+    case, y, shares = drawn
+    assert (case.layer.forward(case.x) == y).all()
+    found, page = by_toolbox(rule, case)
+    if isinstance(rule, (lrp.Flat, lrp.WSquare)):
+        expected, _ = by_matrix(lrp.Flat(), case)
+    else:
+        expected = np.full((case.x.shape[0] * case.x.shape[1], case.x.shape[2]), Fraction(0))
+        R = case.R.reshape(-1, case.x.shape[2])
+        for place, window, channel, winners in shares:
+            expected[place, channel] += R[window, channel] / winners
+        expected = expected.reshape(case.x.shape)
+    assert (found == expected).all()
+    assert page.passed == page.arriving
+
+
+@given(weighted_cases)
+def test_box_rule(case):
+    low, high = Fraction(-4), Fraction(7, 2)
+    box = [low] * case.W.shape[0], [high] * case.W.shape[0]
+    expected, _ = oracle.relprop("zbox", case.x.reshape(-1), case.W, case.M, None, case.R.reshape(-1), low=box[0], high=box[1])
+    found = case.layer.relprop_zbox(case.x, case.R, low, high)
+    assert (found.reshape(-1) == expected).all()
+
+
+@given(weighted_cases, rules())
+def test_floats_and_other_array_modules_agree_with_fractions(xp, case, rule):
+    """Integers are exact in floats, so all that rounds is division: nothing here is ill-conditioned."""
+    exact, _ = by_toolbox(rule, case)
+    for dtype, tolerance in (("float64", 1e-13), ("float32", 1e-5)):
+        layer = case.layer.astype(dtype).to(xp)
+        x, R = (xp.asarray(a.astype(dtype)) for a in (case.x, case.R))
+        found = layer.relprop(layer.trace(x), R, rule)
+        assert found.dtype == x.dtype
+        scale = 1 + sum(abs(r) for r in case.R.flat) * (1 + getattr(rule, "alpha", 1)) * 1000
+        np.testing.assert_allclose(lrp.to_numpy(found), exact.astype(dtype), rtol=tolerance, atol=float(tolerance * scale))
+
+
+@given(weighted_cases)
+def test_methods_are_the_rules(case):
+    layer, x, R = case.layer, case.x, case.R
+
+    def by_rule(rule):
+        return layer.relprop(layer.trace(x), R, rule)
+
+    for found, rule in [
+        (layer.relprop_z(x, R), lrp.Z()),
+        (layer.relprop_z(x, R, bias="ignore"), lrp.Z(bias="ignore")),
+        (layer.relprop_epsilon(x, R), lrp.Epsilon(1e-6)),
+        (layer.relprop_epsilon(x, R, eps=2), lrp.Epsilon(2)),
+        (layer.relprop_alphabeta(x, R, alpha=1), lrp.AlphaBeta(1)),
+        (layer.relprop_alphabeta(x, R, alpha=2, renormalize=True), lrp.AlphaBeta(2, renormalize=True)),
+        (layer.relprop_zplus(x, R), lrp.AlphaBeta(1)),
+        (layer.relprop_gamma(x, R, gamma=1), lrp.Gamma(1)),
+        (layer.relprop_flat(x, R), lrp.Flat()),
+        (layer.relprop_wsquare(x, R), lrp.WSquare()),
+    ]:
+        assert (found == by_rule(rule)).all()
+
+
+@given(linear_cases())
+def test_structure_that_says_x_is_not_negative_changes_nothing(case):
+    """Behind a ReLU half of the αβ terms are left out, because they are known to be 0."""
+    x = abs(case.x)
+    for rule in (lrp.Z(), lrp.AlphaBeta(2), lrp.ZPlus(), lrp.Gamma(1), lrp.Epsilon(1)):
+        plain = case.layer.relprop(case.layer.trace(x), case.R, rule)
+        known = case.layer.relprop(case.layer.trace(x, nonneg=True), case.R, rule)
+        assert (plain == known).all()
+
+
+def test_sign_of_zero_is_plus():
+    """Eq. 2 with sign(0) = 0 would divide by zero."""
+    layer = lrp.Linear(np.array([[1.0], [1.0]]))
+    x, R = np.array([1.0, -1.0]), np.array([3.0])
+    np.testing.assert_array_equal(layer.relprop_epsilon(x, R, eps=0.5), [6.0, -6.0])
+
+
+def test_z_rule_at_zero_gives_nothing_and_the_ledger_has_it():
+    layer = lrp.Linear(np.array([[1.0], [1.0]]))
+    recorder = Recorder(lead=0)
+    R_in = layer.relprop(layer.trace(np.array([1.0, -1.0])), np.array([3.0]), lrp.Z(), recorder.book("layer"))
+    np.testing.assert_array_equal(R_in, [0.0, 0.0])
+    assert recorder.entries[0].empty == 3.0
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_no_denominator_is_too_small_to_be_finite(dtype):
+    """A z_j of subnormal size is nothing to divide by; 1e-16 added to it would be no help."""
+    for z in (0, 1e-45, 1e-39, 1e-33, 5e-324, 1e-310, 1e-300):
+        s = divide(np.array([1e4, -1e4], dtype), np.array([z, -z], dtype))
+        assert np.isfinite(s).all()
+    np.testing.assert_allclose(divide(np.array([1.0], dtype), np.array([1e-20], dtype)), [1e20], rtol=1e-6)
+
+
+def test_windows_in_the_padding_have_no_one_to_give_to():
+    w = np.ones((1, 1, 1, 1))
+    layer = lrp.Conv(w, np.array([2.0]), padding=1)
+    x, R = np.ones((1, 1, 1)), np.ones((3, 3, 1))
+    for rule, reason in ((lrp.Flat(), "padding"), (lrp.Z(), "bias"), (lrp.Z(bias="distribute"), "padding")):
+        recorder = Recorder(lead=0)
+        R_in = layer.relprop(layer.trace(x), R, rule, recorder.book("conv"))
+        lost = recorder.entries[0]
+        assert getattr(lost, reason) >= 8
+        assert R_in.sum() + lost.absorbed == 9
+
+
+def test_bias_is_absorbed_in_two_halves_and_not_twice():
+    """W = (1, −1), b = −1, x = (1, 1): iNNvestigate 2.1.2 gives (−1e7, 0) for α = 1, the full b in both denominators."""
+    layer = lrp.Linear(np.array([[1.0], [-1.0]]), np.array([-1.0]))
+    x, R = np.ones(2), np.ones(1)
+    np.testing.assert_array_equal(layer.relprop_alphabeta(x, R, alpha=1), [1.0, 0.0])
+    np.testing.assert_array_equal(layer.relprop_alphabeta(x, R, alpha=2), [2.0, -0.5])
+
+
+def test_negative_inputs_count_by_the_sign_of_the_product():
+    """Captum 0.9.0 takes the sign of the weight."""
+    layer = lrp.Linear(np.array([[-2.0], [1.0]]))
+    x, R = np.array([-1.0, 1.0]), np.array([3.0])
+    np.testing.assert_array_equal(layer.relprop_zplus(x, R), [2.0, 1.0])
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: lrp.Epsilon(-1), "eps: expected a finite number ≥ 0, got -1"),
+        (lambda: lrp.Epsilon(float("nan")), "eps: expected a finite number"),
+        (lambda: lrp.AlphaBeta(-0.5), "alpha: expected a finite number ≥ 0, got -0.5"),
+        (lambda: lrp.AlphaBeta(float("inf")), "alpha: expected a finite number"),
+        (lambda: lrp.Gamma(-1), "gamma: expected a finite number ≥ 0"),
+        (lambda: lrp.Z(bias="keep"), "bias: expected 'absorb', 'ignore' or 'distribute', got 'keep'"),
+        (lambda: lrp.ZBox(0, None), "high: expected a number or an array of bounds, got None"),
+    ],
+)
+def test_wrong_parameters_refuse_on_construction(make, message):
+    with pytest.raises(ValueError, match=message.replace("(", r"\(")):
+        make()
+
+
+@pytest.mark.parametrize("wrong", ["1", None, True, [1], np.ones(2)])
+def test_parameters_are_numbers(wrong):
+    with pytest.raises(TypeError, match="alpha: expected a number"):
+        lrp.AlphaBeta(wrong)
+
+
+def test_numpy_scalars_become_plain_numbers_and_change_no_dtype():
+    rule = lrp.AlphaBeta(np.float64(1.5))
+    assert type(rule.alpha) is float
+    assert type(lrp.Epsilon(np.int64(1)).eps) is int
+    layer = lrp.Linear(np.ones((2, 2), "float32"))
+    x = np.ones(2, "float32")
+    assert layer.relprop(layer.trace(x), x, rule).dtype == np.float32
+
+
+def test_rules_are_comparable_printable_data():
+    assert lrp.AlphaBeta(2) == lrp.AlphaBeta(alpha=2) != lrp.AlphaBeta(1)
+    assert len({lrp.Epsilon(0.1), lrp.Epsilon(0.1), lrp.Epsilon(0.2), lrp.Z()}) == 3
+    assert repr(lrp.Epsilon(0.1)) == "Epsilon(eps=0.1)"
+    assert repr(lrp.AlphaBeta(1, bias="ignore")) == "AlphaBeta(alpha=1, bias='ignore')"
+    assert lrp.ZBox(np.array([0.0, 1.0]), 2) == lrp.ZBox(np.array([0.0, 1.0]), 2) != lrp.ZBox(np.array([0.0, 0.0]), 2)
+    assert repr(lrp.ZBox(np.array([0.0, 1.0]), 2)) == "ZBox(low=[0.0, 1.0], high=2)"
+    with pytest.raises(AttributeError):
+        lrp.Epsilon(0.1).eps = 0.2
+
+
+def test_box_rule_refuses_what_lies_outside():
+    layer = lrp.Linear(np.ones((2, 1)))
+    x, R = np.array([0.0, 2.0]), np.ones(1)
+    with pytest.raises(ValueError, match="x: zᴮ expects low ≤ x ≤ high"):
+        layer.relprop_zbox(x, R, 0.0, 1.0)
+    with pytest.raises(TypeError, match="low: expected float64 of numpy"):
+        layer.relprop_zbox(x, R, np.zeros(2, "float32"), 3.0)
