@@ -130,6 +130,7 @@ def _explain(arguments: argparse.Namespace) -> None:
     if path is None:
         raise ValueError(f"PHOTO: the model {model.name} comes without a photograph; give one")
     output = arguments.output or Path(f"{path.stem}-lrp.png")
+    render.require_picture_name(output)
     composites = [parse_composite(spec, model) for spec in arguments.composite or [DEFAULT_COMPOSITE]]
     targets = [int(t) if t.isdecimal() else t for t in arguments.target or ["top"]]
     if arguments.top < 1:
@@ -174,13 +175,10 @@ def _print_explanation(e: Explanation, arguments: argparse.Namespace) -> None:
         print(str(e.rules).partition("\n")[2])
     for row, (label, logit) in enumerate(_named_logits(e)):
         ledger = e.ledger[row]
-        absorbed = "".join(
-            f" + {amount:.3f} {'ε' if reason == 'eps' else reason}"
-            for reason in REASONS
-            if (amount := float(ledger.absorbed(reason)))
-        )
-        rounding = float(ledger.rounding)
-        print(f"  {label}: {logit:.3f} = {float(ledger.end):.3f} on the pixels{absorbed} + {rounding:.1g} rounding")
+        amounts = {reason.replace("eps", "ε"): float(ledger.absorbed(reason)) for reason in REASONS}
+        amounts["rounding"] = float(ledger.rounding)
+        rest = "".join(f" {'−' if a < 0 else '+'} {abs(a):.3g} {name}" for name, a in amounts.items() if a)
+        print(f"  {label}: {logit:.3f} = {float(ledger.end):.3f} on the pixels{rest}")
         if arguments.ledger:
             print("    " + str(ledger).replace("\n", "\n    "))
 

@@ -225,7 +225,8 @@ def _shape_like(module: Module, rules: Iterator[Rule]) -> RuleTree:
 
 def uniform(rule: Rule) -> Composite:
     """The same rule in every layer, as in Fig. 1(a) and (b)."""
-    return Composite([(Module, rule)], name=f"LRP_{rule.symbol}: {rule}")
+    parameters = repr(rule).partition("(")[2].rstrip(")")
+    return Composite([(Module, rule)], name=f"LRP_{rule.symbol}" + (f" ({parameters})" if parameters else ""))
 
 
 def lrp_cmp(

@@ -137,7 +137,9 @@ def _read_arrays(file: Path, dtype: np.dtype[Any]) -> dict[str, Array]:
         raise ModelFormatError(f"{file}: there is no such file")
     arrays = {}
     try:
-        with np.load(file, allow_pickle=False) as stored:
+        with file.open("rb") as opened, np.load(opened, allow_pickle=False) as stored:
+            if not hasattr(stored, "files"):
+                raise ModelFormatError(f"{file}: expected a .npz, found a single array")
             for name in stored.files:
                 a = stored[name]
                 if a.dtype.kind != "f":
@@ -213,7 +215,8 @@ def save(model: Model, folder: str | os.PathLike[str], dtype: Any = np.float32) 
     example = {"example": model.example.name} if model.example else {}
     spec = {"format": FORMAT, "name": model.name, "summary": model.summary, "classes": list(model.classes),
             "preprocessing": preprocessing, **example, "net": net}  # fmt: skip
-    stored = {name: a.astype(dtype) for name, a in arrays.items()}
+    with np.errstate(over="ignore"):  # what does not fit is refused below
+        stored = {name: a.astype(dtype) for name, a in arrays.items()}
     for name, a in stored.items():
         if not np.isfinite(a).all():
             raise ValueError(f"{name}: not finite as {np.dtype(dtype)}")

@@ -133,16 +133,12 @@ def _stretched(picture: Picture, photo: Picture) -> Picture:
 def save_picture(picture: Picture | Figure, path: str | os.PathLike[str]) -> Path:
     """Write a picture, or a figure, in the format that the ending of `path` names. No unfinished file bears that name."""
     path = Path(path)
-    known = _formats(picture)
-    if path.suffix.lower() not in known:
-        raise ValueError(f"{path}: expected a name that ends in one of {', '.join(known)}")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"{path}: there is no folder {path.parent}")
+    require_picture_name(path, isinstance(picture, Figure))
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
     os.close(handle)
     try:
         if isinstance(picture, Figure):
-            picture.savefig(temporary)
+            picture.savefig(temporary, bbox_inches="tight", pad_inches=0.06)
         else:
             Image.fromarray(np.ascontiguousarray(picture)).save(temporary)
         os.chmod(temporary, 0o666 & ~_umask())
@@ -152,8 +148,13 @@ def save_picture(picture: Picture | Figure, path: str | os.PathLike[str]) -> Pat
     return path
 
 
-def _formats(picture: Picture | Figure) -> list[str]:
-    return [".png", ".jpg", ".jpeg", ".pdf", ".svg"] if isinstance(picture, Figure) else [".png", ".jpg", ".jpeg"]
+def require_picture_name(path: Path, figure: bool = True) -> None:
+    """Raise ValueError or FileNotFoundError if no picture, or figure, can be written by that name."""
+    known = [".png", ".jpg", ".jpeg", *([".pdf", ".svg"] if figure else [])]
+    if path.suffix.lower() not in known:
+        raise ValueError(f"{path}: expected a name that ends in one of {', '.join(known)}")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"{path}: there is no folder {path.parent}")
 
 
 def _umask() -> int:

@@ -1,0 +1,146 @@
+"""Models as folders: what goes in comes out, and what is broken is refused with file, place, expected and found."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from test_nets import small_cnn
+
+import lrp_toolbox as lrp
+from lrp_toolbox.io import Model, ModelFormatError, load, save
+
+PREPROCESSING = lrp.Preprocessing((12, 12), "crop", "BGR", (1.0, 2.0, 3.0), 0.5)
+CLASSES = ("a", "b", "c", "d", "é")
+
+
+def model(net=None):
+    return Model("toy", net or small_cnn(np.random.default_rng(0), "float32"), CLASSES, PREPROCESSING, "A toy.", "# toy\n")
+
+
+def everything():
+    """One of each module that can be stored."""
+    w = np.ones(3, "float32")
+    return lrp.Sequential(
+        lrp.BatchNorm(w, w, w, w, 1e-3), lrp.PReLU(w), lrp.LeakyReLU(0.3), lrp.Tanh(), lrp.Sigmoid(), lrp.Scale(w, w),
+        lrp.LRN(3, 0.1, 0.5, 2.0), lrp.SumPool((2, 1), 2, ceil_mode=True), lrp.AvgPool(2, 1, 1, False, False),
+        lrp.MaxPool(2, 1, ((0, 1), (0, 1)), ties="first"), lrp.Dropout(0.2), lrp.MaxPool(None), lrp.Flatten(),
+        lrp.Linear(np.ones((3, 5), "float32")),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("net", [small_cnn(np.random.default_rng(0), "float32"), everything()], ids=["cnn", "everything"])
+def test_what_is_saved_is_loaded(tmp_path, net):
+    folder = save(model(net), tmp_path / "models" / "toy")
+    again = load(folder)
+    for field in ("name", "classes", "preprocessing", "summary", "card", "example"):
+        assert getattr(again, field) == getattr(model(), field)
+    x = np.random.default_rng(1).standard_normal((2, 12, 12, 3)).astype("float32")
+    np.testing.assert_array_equal(again.net.forward(x), net.forward(x))
+    assert repr(again.net) == repr(net)
+    assert load(folder, dtype=np.float64).net.parameters()[0].dtype == np.float64
+    assert sorted(p.name for p in folder.parent.iterdir()) == ["toy"]
+
+
+def test_float16_on_disk_is_float32_in_memory(tmp_path):
+    folder = save(model(), tmp_path / "toy", dtype=np.float16)
+    with np.load(folder / "weights.npz") as stored:
+        assert {stored[name].dtype for name in stored.files} == {np.dtype(np.float16)}
+    for a, b in zip(load(folder).net.parameters(), model().net.parameters(), strict=True):
+        assert a.dtype == np.float32
+        np.testing.assert_array_equal(a, b.astype(np.float16).astype(np.float32))
+
+
+def test_saving_replaces_all_or_nothing(tmp_path):
+    folder = save(model(), tmp_path / "toy")
+    before = {p.name: p.read_bytes() for p in folder.iterdir()}
+
+    class Strange(lrp.Module):
+        pass
+
+    huge = lrp.Sequential(lrp.Linear(np.full((3, 5), 1e9, "float32")))
+    with pytest.raises(ValueError, match=r"linear1\.w: not finite as float16"):
+        save(model(huge), folder, dtype=np.float16)
+    with pytest.raises(TypeError, match=r"odd: Strange cannot be stored; known are AvgPool|odd: Strange cannot be stored"):
+        save(model(lrp.Sequential(odd=Strange())), folder)
+    assert {p.name: p.read_bytes() for p in folder.iterdir()} == before
+    assert [p.name for p in tmp_path.iterdir()] == ["toy"]
+    save(model(everything()), folder)
+    assert load(folder).net.names[0] == "batchnorm1"
+
+
+def test_models_are_found_by_name(tmp_path, monkeypatch):
+    save(model(), tmp_path / "mine")
+    monkeypatch.setenv("LRP_TOOLBOX_MODELS", str(tmp_path))
+    assert load("mine").name == "toy"
+    assert {"mine", "lenet5-mnist", "vgg16-voc"} <= set(lrp.available())
+    with pytest.raises(FileNotFoundError, match=r"no model 'yours': neither a folder with a model.json, nor one of mine"):
+        load("yours")
+
+
+def edit(folder, change):
+    spec = json.loads((folder / "model.json").read_text())
+    change(spec)
+    (folder / "model.json").write_text(json.dumps(spec))
+
+
+def layer(spec, name):
+    return next(child for child in spec["net"]["modules"] if child["name"] == name)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda s: s.update(format=2), "format: expected 1, found 2"),
+        (lambda s: s.pop("classes"), "'classes' is missing"),
+        (lambda s: s["classes"].pop(), "net: expected 4 outputs, one for each class, found (5,)"),
+        (lambda s: s.update(classes=[1, 2, 3, 4, 5]), "classes: expected a list of names"),
+        (lambda s: s["preprocessing"].update(size=[0, 12]), "size: expected (height, width)"),
+        (lambda s: s["preprocessing"].update(colour="red"), "colour"),
+        (lambda s: layer(s, "conv1").update(type="Convolution"), "net/conv1: type: expected one of Add"),
+        (lambda s: layer(s, "conv1").update(stride=0), "net/conv1 (Conv): stride: expected an int ≥ 1"),
+        (lambda s: layer(s, "conv1").update(dropout=1), "net/conv1: Conv has no 'dropout'; it has w, b, stride"),
+        (lambda s: layer(s, "conv1").pop("w"), "net/conv1 (Conv)"),
+        (lambda s: layer(s, "conv1")["w"].update(array="conv9.w"), "net/conv1: w: no array 'conv9.w' in weights.npz"),
+        (lambda s: s["net"]["modules"].pop(2), "expects"),
+        (lambda s: s.update(net=[]), "net: type: expected one of"),
+    ],
+)
+def test_a_broken_description_is_refused(tmp_path, change, message):
+    folder = save(model(), tmp_path / "toy")
+    edit(folder, change)
+    with pytest.raises(ModelFormatError) as caught:
+        load(folder)
+    assert message in str(caught.value)
+    assert "model.json" in str(caught.value) or "weights.npz" in str(caught.value)
+
+
+def test_broken_files_are_refused(tmp_path):
+    folder = save(model(), tmp_path / "toy")
+    weights = (folder / "weights.npz").read_bytes()
+
+    def refused(message):
+        with pytest.raises(ModelFormatError, match=message):
+            load(folder)
+
+    for cut in range(0, len(weights), 997):
+        (folder / "weights.npz").write_bytes(weights[:cut])
+        refused("weights.npz")
+    (folder / "weights.npz").unlink()
+    refused(r"weights.npz: there is no such file")
+    with np.load(shutil.copy(save(model(), tmp_path / "other") / "weights.npz", tmp_path / "copy.npz")) as stored:
+        arrays = dict(stored)
+    for wrong, message in [
+        (arrays["conv1.w"] * np.nan, "conv1.w: expected finite numbers, found NaN"),
+        (arrays["conv1.w"].astype(int), "conv1.w: expected floating-point numbers, found int64"),
+        (arrays["conv1.w"][..., :4], "conv1"),
+        (np.array([{}]), "not a readable .npz"),
+    ]:
+        np.savez(folder / "weights.npz", **{**arrays, "conv1.w": wrong})
+        refused(message)
+    np.savez(folder / "weights.npz", **arrays, extra=np.ones(2))
+    refused("arrays that no layer asks for: extra")
+    (folder / "model.json").write_text("{")
+    refused("model.json: expected JSON")
+    (folder / "model.json").write_text("[]")
+    refused("model.json: expected an object, found list")
