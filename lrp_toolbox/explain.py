@@ -96,7 +96,7 @@ def explain(
 
     batched = x.ndim > len(shape)
     X = x[:, None, ...] if batched else x[None, None, ...]  # (sample, 1, …): targets will share the forward pass
-    trace = module.trace(X)
+    trace = module.trace(X, rule=table.tree)
     y = trace.y[:, 0, ...]
     R, index, several = _start(y, target, start, names, batched)
 

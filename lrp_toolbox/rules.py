@@ -11,6 +11,9 @@ z_ij = Σ_t x_t,i w_t,ij, and `share` does Equation 1 for any such list. The lay
     layer.apply(x, w)              Σ_i x_i w_ij       no bias; for the weights that are handed in
     layer.apply_T(s, w, shape)     Σ_j w_ij s_j       back in the shape of x
 
+A rule may have several parts, such as αβ, among which it divides R_j. To a layer these are so many more outputs: their
+weights are joined, [w⁺, w⁻], and `share` takes one product forward and one back, whatever the rule.
+
 x⁺ = max(x, 0) and x⁻ = min(x, 0) are written `x.pos` and `x.neg`; `x.one` is 1 for every input, and `w.one` is 1 on
 every connection that exists. Bias, ε, neurons without anyone to give to, and padding keep relevance from being
 conserved; `share` enters what they take in a book (see `lrp_toolbox.ledger`).
@@ -27,7 +30,7 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from fractions import Fraction
 from functools import cached_property
@@ -48,6 +51,7 @@ class _One:
 
 
 ONE = _One()
+Weights = Array | _One
 
 
 class Layer(Protocol):
@@ -56,8 +60,11 @@ class Layer(Protocol):
     w: Array
     b: Array | None
 
-    def apply(self, x: Array, w: Array | _One) -> Array: ...
-    def apply_T(self, s: Array, w: Array | _One, shape: tuple[int, ...]) -> Array: ...
+    def forward(self, x: Array) -> Array: ...
+    def apply(self, x: Array, w: Weights) -> Array: ...
+    def apply_T(self, s: Array, w: Weights, shape: tuple[int, ...]) -> Array: ...
+    def join(self, arrays: Sequence[Array]) -> Array: ...  # as if the layer had so many times its outputs
+    def separate(self, z: Array, n: int) -> list[Array]: ...  # the inverse of `join`
     def blind(self, x: Array) -> Array | None: ...  # the outputs that see nothing but padding; None if there are none
 
 
@@ -67,6 +74,100 @@ class Book(Protocol):
     def lose(self, reason: Literal["bias", "eps", "empty", "padding"], R: Array) -> None: ...
     def close(self, rule: Rule, R_arriving: Array, R_passed: Array) -> None: ...
     def at(self, name: str) -> Book: ...
+
+
+# ---- Equation 1 ------------------------------------------------------------------------------------------------------
+
+
+def share(
+    layer: Layer,
+    terms: Sequence[tuple[Array, Weights]],
+    b: Array | None,
+    R: Array,
+    eps: Number = 0,
+    *,
+    z: Array | None = None,
+    bias: BiasPolicy = "absorb",
+    book: Book | None = None,
+) -> Array:
+    """R_i = Σ_j z_ij / (z_j + ε sign(z_j)) · R_j for any z_ij = Σ_t x_t,i w_t,ij, z_j = Σ_i z_ij + b_j.
+
+        z = Σ_t apply(x_t, w_t) + b;   s = divide(R, z, ε);   R_i = Σ_t x_t,i · apply_T(s, w_t)_i
+
+    The bias takes s_j b_j of R_j. It keeps it ("absorb"), or hands it on, evenly, to all inputs of j ("distribute").
+    `z` may be handed in where it is known already.
+    """
+    if z is None:
+        z = total(layer, terms, b)
+    s = divide(R, z, eps)
+    x, w = terms[0]
+    R_in = x * layer.apply_T(s, w, x.shape)
+    for x, w in terms[1:]:
+        R_in = R_in + x * layer.apply_T(s, w, x.shape)
+
+    if b is not None and bias == "distribute":
+        R_in = R_in + _evenly(layer, s * b, x, book)
+    if book is not None:
+        if b is not None and bias == "absorb":
+            book.lose("bias", s * b)
+        _enter(book, layer, x, R, z, s, eps)
+    return R_in
+
+
+def total(layer: Layer, terms: Sequence[tuple[Array, Weights]], b: Array | None) -> Array:
+    """z_j = Σ_t apply(x_t, w_t)_j + b_j."""
+    z = layer.apply(*terms[0])
+    for x, w in terms[1:]:
+        z = z + layer.apply(x, w)
+    return z if b is None else z + b
+
+
+def divide(R: Array, z: Array, eps: Number = 0) -> Array:
+    """s_j = R_j / (z_j + ε · sign(z_j)), with sign(0) = +1; and s_j = 0 where there is nothing to divide by.
+
+    "Nothing" is z_j = 0 or, in floating point, a |z_j + ε sign(z_j)| so small that its summands are subnormal.
+    """
+    xp = namespace(R, z)
+    if eps:
+        z = xp.where(z >= 0, z + like(eps, z), z - like(eps, z))
+    nothing = vanishes(z)
+    return xp.where(nothing, backend.zeros((), z), R / xp.where(nothing, backend.ones((), z), z))
+
+
+def vanishes(z: Array) -> Array:
+    """Where z is too small to divide by (see `divide`)."""
+    smallest = backend.smallest_divisor(z)
+    return abs(z) < smallest if smallest else z == 0
+
+
+def _evenly(layer: Layer, taken: Array, x: Array, book: Book | None) -> Array:
+    """What the biases took, handed to all inputs alike: R_i = Σ_j taken_j / (number of inputs of j)."""
+    assert layer.b is not None
+    taken = sum(layer.separate(taken, taken.shape[-1] // layer.b.shape[-1]))
+    inputs = layer.apply(backend.ones(x.shape, x), ONE)
+    each = divide(taken, inputs)
+    if book is not None:
+        book.lose("padding", taken - each * inputs)
+    return layer.apply_T(each, ONE, x.shape)
+
+
+def _enter(book: Book, layer: Layer, x: Array, R: Array, z: Array, s: Array, eps: Number) -> None:
+    """What ε took, and what had no one to go to: for want of contributions, or because the window saw only padding."""
+    xp = namespace(R, z)
+    nothing = backend.zeros((), z)
+    if eps:
+        taken = s * like(eps, s)
+        book.lose("eps", xp.where(z >= 0, taken, -taken))
+    lost = xp.where(s == 0, R, nothing)
+    blind = layer.blind(x)
+    if blind is None:
+        book.lose("empty", lost)
+    else:
+        book.lose("empty", xp.where(blind, nothing, lost))
+        book.lose("padding", xp.where(blind, lost, nothing))
+
+
+# ---- What a rule is made of ------------------------------------------------------------------------------------------
 
 
 class Operand:
@@ -88,8 +189,9 @@ class Operand:
     def square(self) -> Operand:
         return Operand(self.array * self.array, nonneg=True)
 
-    def __mul__(self, factor: Number) -> Operand:
-        return Operand(self.array * like(factor, self.array), self.nonneg and factor >= 0)
+    def plus(self, factor: Number, other: Operand | None) -> Operand:
+        """self + factor · other."""
+        return self if other is None else Operand(self.array + other.array * like(factor, self.array))
 
 
 class Input(Operand):
@@ -105,111 +207,39 @@ class Weight(Operand):
 class _NoBias(Operand):
     pos = neg = property(lambda self: self)
 
+    def plus(self, factor: Number, other: Operand | None) -> Operand:
+        return self
+
 
 NO_BIAS = _NoBias(None)
 
 
 @dataclass(frozen=True)
 class Part:
-    """z_ij = Σ_t x_t,i w_t,ij, the bias that joins Σ_i z_ij in the denominator, and the part of R_j that is given to it."""
+    """z_ij = Σ_t x_t,i w_t,ij; the bias that joins Σ_i z_ij in the denominator; how much of R_j is given to this part.
+
+    All parts of a rule have the same inputs x_t, in the same order.
+    """
 
     terms: Sequence[tuple[Operand | None, Operand | None]]
     b: Operand = NO_BIAS
     weight: Number = 1
 
 
-# ---- Equation 1 ------------------------------------------------------------------------------------------------------
-
-
-def divide(R: Array, z: Array, eps: Number = 0) -> Array:
-    """s_j = R_j / (z_j + ε · sign(z_j)), with sign(0) = +1; and s_j = 0 where there is nothing to divide by.
-
-    "Nothing" is z_j = 0 or, in floating point, a |z_j + ε sign(z_j)| so small that its summands are subnormal.
-    """
-    xp = namespace(R, z)
-    if eps:
-        eps = like(eps, z)
-        z = xp.where(z >= 0, z + eps, z - eps)
-    nothing = vanishes(z)
-    one = backend.ones((), z)
-    return xp.where(nothing, backend.zeros((), z), R / xp.where(nothing, one, z))
-
-
-def vanishes(z: Array) -> Array:
-    """Where z is too small to divide by (see `divide`)."""
-    smallest = backend.smallest_divisor(z)
-    return abs(z) < smallest if smallest else z == 0
-
-
-def total(layer: Layer, part: Part) -> Array:
-    """z_j = Σ_i z_ij + b_j = Σ_t apply(x_t, w_t) + b."""
-    z = None
-    for x, w in part.terms:
-        if x is not None and w is not None:
-            y = layer.apply(x.array, w.array)
-            z = y if z is None else z + y
-    if part.b.array is not None:
-        z = z + part.b.array
-    return z
-
-
-def share(
-    layer: Layer,
-    part: Part,
-    R: Array,
-    eps: Number = 0,
-    *,
-    z: Array | None = None,
-    bias: BiasPolicy = "absorb",
-    book: Book | None = None,
-) -> Array:
-    """R_i = Σ_j z_ij / (z_j + ε sign(z_j)) · R_j for any z_ij = Σ_t x_t,i w_t,ij.
-
-        z = Σ_t apply(x_t, w_t) + b;   s = divide(R, z, ε);   R_i = Σ_t x_t,i · apply_T(s, w_t)_i
-
-    The bias takes s_j b_j of R_j. It keeps it ("absorb"), or hands it on, evenly, to all inputs of j ("distribute").
-    `z` may be handed in where it is known already.
-    """
-    if z is None:
-        z = total(layer, part)
-    s = divide(R, z, eps)
-    R_in = None
-    for x, w in part.terms:
-        if x is None or w is None:
-            continue
-        back = layer.apply_T(s, w.array, x.array.shape)
-        R_x = x.array * back
-        R_in = R_x if R_in is None else R_in + R_x
-
-    b = part.b.array
-    x_any = next(x for x, w in part.terms if x is not None and w is not None)
-    if b is not None and bias == "distribute":
-        connected = layer.apply(backend.ones(x_any.array.shape, x_any.array), ONE)
-        even = divide(s * b, connected)
-        R_in = R_in + layer.apply_T(even, ONE, x_any.array.shape)
-        if book is not None:
-            book.lose("padding", s * b - even * connected)
-    elif b is not None and book is not None:
-        book.lose("bias", s * b)
-    if book is not None:
-        _enter(book, layer, x_any, R, z, s, eps)
-    return R_in
-
-
-def _enter(book: Book, layer: Layer, x: Operand, R: Array, z: Array, s: Array, eps: Number) -> None:
-    """What ε took, and what had no one to go to: for want of contributions, or because the window saw only padding."""
-    xp = namespace(R, z)
-    nothing = backend.zeros((), z)
-    if eps:
-        taken = s * like(eps, s)
-        book.lose("eps", xp.where(z >= 0, taken, -taken))
-    lost = xp.where(s == 0, R, nothing)
-    blind = layer.blind(x.array)
-    if blind is None:
-        book.lose("empty", lost)
-    else:
-        book.lose("empty", xp.where(blind, nothing, lost))
-        book.lose("padding", xp.where(blind, lost, nothing))
+def _joined(layer: Layer, parts: Sequence[Part]) -> tuple[list[tuple[Array, Weights]], Array | None]:
+    """The parts of a rule as one: the weights of each input joined, and the biases."""
+    terms = []
+    for columns in zip(*(part.terms for part in parts), strict=True):
+        weights = [w.array for x, w in columns if x is not None and w is not None]
+        if weights:
+            x = columns[0][0]
+            assert x is not None
+            assert all(x_n is x for x_n, _ in columns)
+            terms.append((x.array, weights[0] if len(weights) == 1 else layer.join(weights)))
+    if parts[0].b is NO_BIAS:
+        return terms, None
+    biases = [part.b.array for part in parts]
+    return terms, biases[0] if len(biases) == 1 else layer.join(biases)
 
 
 # ---- The rules -------------------------------------------------------------------------------------------------------
@@ -222,6 +252,55 @@ class Rule:
     bias: BiasPolicy = "absorb"
     symbol: ClassVar[str] = ""
     formula: ClassVar[str] = ""
+
+    def parts(self, x: Input, w: Weight, b: Operand) -> list[Part]:
+        """The terms of z_ij, for one or more parts among which the relevance is divided."""
+        raise TypeError(f"{self} is for layers that do not mix their inputs, not for a layer with weights")
+
+    def divide_among(
+        self, parts: Sequence[Part], R: Array, z: Sequence[Array], plain: Callable[[], Array], book: Book | None
+    ) -> list[Array]:
+        """How much of R goes to each part: the part's own weight, unless a rule looks at z (or at the plain z_j)."""
+        return [R if part.weight == 1 else R * like(part.weight, R) for part in parts]
+
+    def forward(self, layer: Layer, x: Array, nonneg: bool = False) -> tuple[Array, Array | None]:
+        """y of `layer` and, where they come with it for nothing, the denominators that `relprop` will need."""
+        return layer.forward(x), None
+
+    def relprop(
+        self,
+        layer: Layer,
+        x: Array,
+        R: Array,
+        *,
+        nonneg: bool = False,
+        y: Array | None = None,
+        z: Array | None = None,
+        book: Book | None = None,
+    ) -> Array:
+        """The relevance of the inputs x of `layer`, whose outputs have relevance R.
+
+        What is known already may be handed in: whether x ≥ 0, the outputs y, the denominators z.
+        """
+        X, w, b = self._operands(layer, x, nonneg)
+        parts = self.parts(X, w, b)
+        terms, b_joined = _joined(layer, parts)
+        is_plain = len(parts) == 1 and parts[0].terms == [(X, w)]
+        if z is None:  # the forward pass may have computed the plain z_j already
+            z = y if is_plain and y is not None and b_joined is layer.b else total(layer, terms, b_joined)
+
+        def plain() -> Array:
+            return y if y is not None and b.array is layer.b else total(layer, [(x, layer.w)], b.array)
+
+        if len(parts) == 1:
+            [R] = self.divide_among(parts, R, [z], plain, book)
+        else:
+            R = layer.join(self.divide_among(parts, R, layer.separate(z, len(parts)), plain, book))
+        return share(layer, terms, b_joined, R, self.eps, z=z, bias=self.bias, book=book)
+
+    def _operands(self, layer: Layer, x: Array, nonneg: bool) -> tuple[Input, Weight, Operand]:
+        b = NO_BIAS if layer.b is None or self.bias == "ignore" else Operand(layer.b)
+        return Input(x, nonneg), Weight(layer.w), b
 
     def __post_init__(self) -> None:
         if self.bias not in ("absorb", "ignore", "distribute"):
@@ -243,31 +322,6 @@ class Rule:
         own = ((f.name, getattr(self, f.name)) for f in fields(self))  # type: ignore[arg-type]
         usual = {"bias": "absorb", "renormalize": False}
         return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in own if usual.get(k) != v)})"
-
-    def parts(self, x: Input, w: Weight, b: Operand) -> list[Part]:
-        """The terms of z_ij, for one or more parts among which the relevance is divided."""
-        raise TypeError(f"{self} is for layers that do not mix their inputs, not for a layer with weights")
-
-    def divide_among(self, parts: list[Part], R: Array, z: list[Array], book: Book | None) -> list[Array | None]:
-        """How much of R goes to each part: by default the part's own weight."""
-        return [R if part.weight == 1 else R * like(part.weight, R) for part in parts]
-
-    def relprop(self, layer: Layer, x: Array, R: Array, nonneg: bool = False, y: Array | None = None,
-                book: Book | None = None) -> Array:  # fmt: skip
-        """The relevance of the inputs x of `layer`, whose outputs y have relevance R."""
-        X, w = Input(x, nonneg), Weight(layer.w)
-        b = NO_BIAS if layer.b is None or self.bias == "ignore" else Operand(layer.b)
-        parts = self.parts(X, w, b)
-        if y is not None and b.array is layer.b:  # then the forward pass has computed the plain z_j already
-            z = [y if p.terms == [(X, w)] and p.b is b else total(layer, p) for p in parts]
-        else:
-            z = [total(layer, p) for p in parts]
-        R_in = None
-        for part, z_part, R_part in zip(parts, z, self.divide_among(parts, R, z, book), strict=True):
-            if R_part is not None:
-                R_x = share(layer, part, R_part, self.eps, z=z_part, bias=self.bias, book=book)
-                R_in = R_x if R_in is None else R_in + R_x
-        return R_in
 
 
 @dataclass(frozen=True, repr=False)
@@ -331,15 +385,27 @@ class AlphaBeta(Rule):
         parts = [activating(x, w, b, self.alpha), inhibiting(x, w, b, self.beta)]
         return parts if self.renormalize else [part for part in parts if part.weight != 0]
 
-    def divide_among(self, parts: list[Part], R: Array, z: list[Array], book: Book | None) -> list[Array | None]:
+    def divide_among(
+        self, parts: Sequence[Part], R: Array, z: Sequence[Array], plain: Callable[[], Array], book: Book | None
+    ) -> list[Array]:
         if not self.renormalize:
-            return super().divide_among(parts, R, z, book)
+            return super().divide_among(parts, R, z, plain, book)
         xp = namespace(R)
         no_act, no_inh = (vanishes(z_part) for z_part in z)
         nothing = backend.zeros((), R)
         R_act = xp.where(no_inh, R, xp.where(no_act, nothing, R * like(self.alpha, R)))  # both empty: lost here
         R_inh = xp.where(no_inh, nothing, xp.where(no_act, R, R * like(self.beta, R)))
         return [R_act, R_inh]
+
+    def forward(self, layer: Layer, x: Array, nonneg: bool = False) -> tuple[Array, Array | None]:
+        """z⁺_j and z⁻_j in one product, and with them y_j, which is their sum."""
+        parts = self.parts(*self._operands(layer, x, nonneg))
+        if len(parts) == 1:
+            return super().forward(layer, x, nonneg)
+        z = total(layer, *_joined(layer, parts))
+        act, inh = layer.separate(z, 2)
+        y = act + inh
+        return (y + layer.b if self.bias == "ignore" and layer.b is not None else y), z
 
 
 @dataclass(frozen=True, repr=False)
@@ -372,18 +438,19 @@ class Gamma(Rule):
         self._settle("gamma")
 
     def parts(self, x: Input, w: Weight, b: Operand) -> list[Part]:
-        def favouring(part: Part) -> Part:  # z_ij + γ z±_ij, b + γ b±
-            terms = [(x_t * self.gamma, w_t) for x_t, w_t in part.terms if x_t is not None]
-            return Part([(x, w), *terms], b if b is NO_BIAS else Operand(b.array + (part.b * self.gamma).array))
+        up, down = w.plus(self.gamma, w.pos), w.plus(self.gamma, w.neg)  # z_ij + γ z⁺_ij = x⁺ (w + γ w⁺) + x⁻ (w + γ w⁻)
+        return [
+            Part([(x.pos, up), (x.neg, down)], b.plus(self.gamma, b.pos)),
+            Part([(x.pos, down), (x.neg, up)], b.plus(self.gamma, b.neg)),
+        ]
 
-        return [Part([(x, w)], b), favouring(activating(x, w, b)), favouring(inhibiting(x, w, b))]
-
-    def divide_among(self, parts: list[Part], R: Array, z: list[Array], book: Book | None) -> list[Array | None]:
-        xp = namespace(R)
-        nothing = backend.zeros((), R)
+    def divide_among(
+        self, parts: Sequence[Part], R: Array, z: Sequence[Array], plain: Callable[[], Array], book: Book | None
+    ) -> list[Array]:
+        xp, z_j, nothing = namespace(R), plain(), backend.zeros((), R)
         if book is not None:
-            book.lose("empty", xp.where(z[0] == 0, R, nothing))
-        return [None, xp.where(z[0] > 0, R, nothing), xp.where(z[0] < 0, R, nothing)]
+            book.lose("empty", xp.where(z_j == 0, R, nothing))
+        return [xp.where(z_j > 0, R, nothing), xp.where(z_j < 0, R, nothing)]
 
 
 @dataclass(frozen=True, repr=False)

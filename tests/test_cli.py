@@ -43,7 +43,8 @@ def test_targets_composites_ledger_and_rules(capsys, tmp_path):
     code, out, _ = run(
         capsys, "explain", ROOT / "models/lenet5-mnist/example.png", *LENET,
         "--target", "2", "--target", 7, "--composite", "z",
-        "--composite", "alphabeta:alpha=1,bias=ignore", "--composite", "cmp:alpha=1,flat=all", "--ledger", "--rules", "--top", 2,
+        "--composite", "alphabeta:alpha=1,bias=ignore", "--composite", "cmp:alpha=1,flat=all", "--ledger", "--rules",
+        "--top", 2,
         "-o", "out.png", "--night", "--quantile", 1,
     )  # fmt: skip
     assert code == 0

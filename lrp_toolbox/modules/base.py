@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from .. import backend, rules
 from ..backend import Array, namespace
-from ..rules import ONE, AlphaBeta, BiasPolicy, Book, Epsilon, Flat, Gamma, Number, Pass, Rule, Z, ZBox, ZPlus, _One
+from ..rules import ONE, AlphaBeta, BiasPolicy, Book, Epsilon, Flat, Gamma, Number, Pass, Rule, Weights, Z, ZBox, ZPlus
 
 Shape = tuple[int, ...]
 
@@ -22,6 +22,8 @@ class Trace:
     y: Array
     children: tuple[Trace, ...] = ()
     nonneg: bool = False  # whether x ≥ 0 is known from the structure
+    rule: Rule | None = None  # the rule for which z holds
+    z: Array | None = None  # denominators that came with y for nothing
 
 
 RuleTree = Any  # a Rule for every layer alike, or a sequence with one RuleTree for each child
@@ -49,8 +51,11 @@ class Module:
     def __call__(self, x: Array) -> Array:
         return self.forward(x)
 
-    def trace(self, x: Array, nonneg: bool = False) -> Trace:
-        """The forward pass, with what the passes back need. `nonneg`: whether x ≥ 0 is known beforehand."""
+    def trace(self, x: Array, nonneg: bool = False, rule: RuleTree = None) -> Trace:
+        """The forward pass, with what the passes back need. `nonneg`: whether x ≥ 0 is known beforehand.
+
+        `rule`: how relevance will be shared, if that is known; any other may be asked for later all the same.
+        """
         return Trace(x, self.forward(x), nonneg=nonneg)
 
     def keeps_sign(self, nonneg: bool) -> bool:
@@ -112,7 +117,7 @@ class Module:
         return self._relprop(x, R, ZBox(low, high))
 
     def _relprop(self, x: Array, R: Array, rule: Rule) -> Array:
-        return self.relprop(self.trace(x), R, rule)
+        return self.relprop(self.trace(x, rule=rule), R, rule)
 
     # -- parameters
 
@@ -189,15 +194,31 @@ class LinearModule(Layer):
     w: Array
     b: Array | None
 
-    def apply(self, x: Array, w: Array | _One) -> Array:
+    def apply(self, x: Array, w: Weights) -> Array:
         raise NotImplementedError
 
-    def apply_T(self, s: Array, w: Array | _One, shape: Shape) -> Array:
+    def apply_T(self, s: Array, w: Weights, shape: Shape) -> Array:
         raise NotImplementedError
 
     def blind(self, x: Array) -> Array | None:
         """Which outputs see nothing but padding; None where geometry rules it out."""
         return None
+
+    def join(self, arrays: Sequence[Array]) -> Array:
+        """Several arrays over the outputs (weights, biases, relevances) as one, as of a layer with so many times as many."""
+        return namespace(*arrays).concat(list(arrays), axis=-1)
+
+    def separate(self, z: Array, n: int) -> list[Array]:
+        """The inverse of `join`."""
+        size = z.shape[-1] // n
+        return [z[..., k * size : (k + 1) * size] for k in range(n)]
+
+    def trace(self, x: Array, nonneg: bool = False, rule: RuleTree = None) -> Trace:
+        if rule is None:
+            return Trace(x, self.forward(x), nonneg=nonneg)
+        rule = self.takes(rule)
+        y, z = rule.forward(self, x, nonneg)
+        return Trace(x, y, nonneg=nonneg, rule=rule, z=z)
 
     def forward(self, x: Array) -> Array:
         if self.w is not None and self.w is not ONE:
@@ -212,7 +233,8 @@ class LinearModule(Layer):
         return rule
 
     def _share(self, trace: Trace, R: Array, rule: Rule, book: Book | None) -> Array:
-        return rule.relprop(self, trace.x, R, trace.nonneg, trace.y, book)
+        z = trace.z if rule == trace.rule else None
+        return rule.relprop(self, trace.x, R, nonneg=trace.nonneg, y=trace.y, z=z, book=book)
 
 
 class PassingLayer(Layer):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, overload
 
 from ..backend import Array, namespace
-from ..rules import ONE, Book, Rule, _One
+from ..rules import ONE, Book, Rule, Weights
 from .base import LinearModule, Module, RuleTree, Shape, Trace, proportional
 
 
@@ -78,7 +78,7 @@ class Container(Module):
 
 
 def _one_for_each(rule: RuleTree, n: int, what: str) -> Sequence[RuleTree]:
-    if isinstance(rule, Rule):
+    if rule is None or isinstance(rule, Rule):
         return [rule] * n
     if not isinstance(rule, (list, tuple)):
         raise TypeError(f"rule: expected a rule, or one for each of {n} {what}, got {rule!r}")
@@ -117,10 +117,10 @@ class Sequential(Container):
             x = child.forward(x)
         return x
 
-    def trace(self, x: Array, nonneg: bool = False) -> Trace:
+    def trace(self, x: Array, nonneg: bool = False, rule: RuleTree = None) -> Trace:
         first, known, children = x, nonneg, []
-        for child in self.children:
-            children.append(child.trace(x, known))
+        for child, r in zip(self.children, self.rules_for(rule), strict=True):
+            children.append(child.trace(x, known, r))
             x, known = children[-1].y, child.keeps_sign(known)
         return Trace(first, x, tuple(children), nonneg)
 
@@ -162,8 +162,8 @@ class Branches(Container):
 class Concat(Branches):
     """The outputs of the branches side by side, along the channels."""
 
-    def trace(self, x: Array, nonneg: bool = False) -> Trace:
-        children = tuple(child.trace(x, nonneg) for child in self.children)
+    def trace(self, x: Array, nonneg: bool = False, rule: RuleTree = None) -> Trace:
+        children = tuple(child.trace(x, nonneg, r) for child, r in zip(self.children, self.rules_for(rule), strict=True))
         return Trace(x, self._merge([t.y for t in children]), children, nonneg)
 
     def _merge(self, ys: list[Array]) -> Array:
@@ -205,10 +205,10 @@ class Sum(LinearModule):
     w: Any = ONE
     b = None
 
-    def apply(self, x: Array, w: Array | _One) -> Array:
+    def apply(self, x: Array, w: Weights) -> Array:
         return namespace(x).sum(x, axis=-1)
 
-    def apply_T(self, s: Array, w: Array | _One, shape: Shape) -> Array:
+    def apply_T(self, s: Array, w: Weights, shape: Shape) -> Array:
         return namespace(s).broadcast_to(s[..., None], (*s.shape, shape[-1]))
 
     def takes(self, rule: Rule) -> Rule:
@@ -229,10 +229,11 @@ class Add(Branches):
 
     join = Sum()
 
-    def trace(self, x: Array, nonneg: bool = False) -> Trace:
-        children = [child.trace(x, nonneg) for child in self.children]
+    def trace(self, x: Array, nonneg: bool = False, rule: RuleTree = None) -> Trace:
+        *of_branches, of_sum = self.rules_for(rule)
+        children = [child.trace(x, nonneg, r) for child, r in zip(self.children, of_branches, strict=True)]
         known = all(child.keeps_sign(nonneg) for child in self.children)
-        total = self.join.trace(self._stack([t.y for t in children]), known)
+        total = self.join.trace(self._stack([t.y for t in children]), known, of_sum)
         return Trace(x, total.y, (*children, total), nonneg)
 
     def _merge(self, ys: list[Array]) -> Array:

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from .. import backend
 from ..backend import Array, namespace
-from ..rules import ONE, Rule, _One
+from ..rules import ONE, Rule, Weights
 from .base import LinearModule, Shape, as_pair, proportional
 from .windows import Padding, Windows, add_up, as_padding, blind_windows, hand_out
 
@@ -42,14 +42,14 @@ class Linear(LinearModule):
     def input_axes(self) -> int | None:
         return 1
 
-    def apply(self, x: Array, w: Array | _One) -> Array:
+    def apply(self, x: Array, w: Weights) -> Array:
         _require_channels(self, x.shape, self.w.shape[0])
         if w is ONE:
             xp = namespace(x)
             return xp.broadcast_to(xp.sum(x, axis=-1, keepdims=True), (*x.shape[:-1], self.w.shape[1]))
         return x @ w
 
-    def apply_T(self, s: Array, w: Array | _One, shape: Shape) -> Array:
+    def apply_T(self, s: Array, w: Weights, shape: Shape) -> Array:
         xp = namespace(s)
         if w is ONE:
             return xp.broadcast_to(xp.sum(s, axis=-1, keepdims=True), (*s.shape[:-1], self.w.shape[0]))
@@ -97,13 +97,27 @@ class Conv(LinearModule):
         """How many channels go in, and how many come out."""
         return self.w.shape[2] * self.groups, self.w.shape[3]
 
-    def apply(self, x: Array, w: Array | _One) -> Array:
+    def join(self, arrays: Sequence[Array]) -> Array:
+        if self.groups == 1:
+            return super().join(arrays)
+        xp = namespace(*arrays)  # outputs of a group stay with their group
+        joined = super().join([xp.reshape(a, (*a.shape[:-1], self.groups, -1)) for a in arrays])
+        return xp.reshape(joined, (*arrays[0].shape[:-1], -1))
+
+    def separate(self, z: Array, n: int) -> list[Array]:
+        if self.groups == 1:
+            return super().separate(z, n)
+        xp = namespace(z)
+        parts = super().separate(xp.reshape(z, (*z.shape[:-1], self.groups, -1)), n)
+        return [xp.reshape(part, (*z.shape[:-1], -1)) for part in parts]
+
+    def apply(self, x: Array, w: Weights) -> Array:
         _require_channels(self, x.shape, self.channels[0])
         if w is ONE:
             return hand_out(self.windows.sum(add_up(x, self.groups)), self.groups, self.channels[1])
         return self.windows.correlate(x, w, self.groups)
 
-    def apply_T(self, s: Array, w: Array | _One, shape: Shape) -> Array:
+    def apply_T(self, s: Array, w: Weights, shape: Shape) -> Array:
         size = shape[-3], shape[-2]
         if w is ONE:
             return hand_out(self.windows.sum_T(add_up(s, self.groups), size), self.groups, self.channels[0])
@@ -120,11 +134,11 @@ class Conv(LinearModule):
 class _Diagonal(LinearModule):
     """y_i = x_i w_i + b_i: each output has one input, which gets what the bias leaves."""
 
-    def apply(self, x: Array, w: Array | _One) -> Array:
+    def apply(self, x: Array, w: Weights) -> Array:
         _require_channels(self, x.shape, self.w.shape[0])
         return x if w is ONE else x * w
 
-    def apply_T(self, s: Array, w: Array | _One, shape: Shape) -> Array:
+    def apply_T(self, s: Array, w: Weights, shape: Shape) -> Array:
         return s if w is ONE else s * w
 
     def takes(self, rule: Rule) -> Rule:

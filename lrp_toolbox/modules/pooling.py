@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 
 from .. import backend
 from ..backend import Array, namespace
-from ..rules import ONE, Book, Flat, Rule, Winner, WSquare, _One
+from ..rules import ONE, Book, Flat, Rule, Weights, Winner, WSquare
 from .base import Layer, LinearModule, Shape, Trace, as_pair, proportional
 from .windows import Padding, Windows, as_padding, blind_windows
 
@@ -125,12 +125,12 @@ class _Adding(_Windowed, LinearModule):
     def takes(self, rule: Rule) -> Rule:
         return proportional(rule)
 
-    def apply(self, x: Array, w: Array | _One) -> Array:
+    def apply(self, x: Array, w: Weights) -> Array:
         y = self.windows(x.shape).sum(x)
         weight = None if w is ONE else self.weight(x.shape, x)
         return y if weight is None else y * weight
 
-    def apply_T(self, s: Array, w: Array | _One, shape: Shape) -> Array:
+    def apply_T(self, s: Array, w: Weights, shape: Shape) -> Array:
         weight = None if w is ONE else self.weight(shape, s)
         return self.windows(shape).sum_T(s if weight is None else s * weight, (shape[-3], shape[-2]))
 
