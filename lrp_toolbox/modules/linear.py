@@ -8,9 +8,11 @@ from typing import ClassVar
 
 from .. import backend
 from ..backend import Array, namespace
-from ..rules import ONE, Rule, Weights
-from .base import LinearModule, Shape, as_pair, proportional
+from ..rules import ONE, Book, Rule, Weights
+from .base import LinearModule, RuleTree, Shape, Trace, as_pair, proportional
 from .windows import Padding, Windows, add_up, as_padding, blind_windows, hand_out
+
+BLOCK = 1 << 22  # how many weights of a dense layer are worked on at a time
 
 
 def _require_bias(layer: LinearModule, outputs: int) -> None:
@@ -58,6 +60,22 @@ class Linear(LinearModule):
     def output_shape(self, shape: Shape) -> Shape:
         _require_channels(self, shape, self.w.shape[0])
         return (*shape[:-1], self.w.shape[1])
+
+    def trace(self, x: Array, nonneg: bool = False, rule: RuleTree = None) -> Trace:
+        return Trace(x, self.forward(x), nonneg=nonneg)
+
+    def _share(self, trace: Trace, R: Array, rule: Rule, book: Book | None) -> Array:
+        """Some outputs at a time: w⁺ and w⁻ of them all would take as much memory again, and be read from afar twice."""
+        n_in, n_out = self.w.shape
+        step = max(1, BLOCK // n_in)
+        R_in = None
+        for start in range(0, n_out, step):
+            part = slice(start, min(start + step, n_out))
+            some = Linear(self.w[:, part], None if self.b is None else self.b[part])
+            y, R_part = trace.y[..., part], R[..., part]
+            R_x = rule.relprop(some, trace.x, R_part, nonneg=trace.nonneg, y=y, book=book)
+            R_in = R_x if R_in is None else R_in + R_x
+        return R_in
 
 
 @dataclass(frozen=True, eq=False)
