@@ -207,7 +207,10 @@ def _describe(module: Module, arrays: dict[str, Array], name: str) -> dict[str, 
 
 
 def save(model: Model, folder: str | os.PathLike[str], dtype: Any = np.float32) -> Path:
-    """Write `model` into `folder`, its weights as `dtype`. What was there is replaced once all is written, and not before."""
+    """Write `model` into `folder`, its weights as `dtype`, biases and other vectors as float32.
+
+    What was there is replaced once all is written, and not before.
+    """
     folder = Path(folder)
     arrays: dict[str, Array] = {}
     net = _describe(model.net, arrays, "")
@@ -216,7 +219,7 @@ def save(model: Model, folder: str | os.PathLike[str], dtype: Any = np.float32) 
     spec = {"format": FORMAT, "name": model.name, "summary": model.summary, "classes": list(model.classes),
             "preprocessing": preprocessing, **example, "net": net}  # fmt: skip
     with np.errstate(over="ignore"):  # what does not fit is refused below
-        stored = {name: a.astype(dtype) for name, a in arrays.items()}
+        stored = {name: a.astype(dtype if a.ndim > 1 else np.float32) for name, a in arrays.items()}
     for name, a in stored.items():
         if not np.isfinite(a).all():
             raise ValueError(f"{name}: not finite as {np.dtype(dtype)}")

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # one process a core: two that use two threads each would wait for each other
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +26,18 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 def pytest_addoption(parser):
     parser.addoption("--backend", action="append", help="numpy, strict or cupy; may be repeated; default: numpy and strict")
+
+
+def pytest_terminal_summary(terminalreporter, exitstatus, config):
+    """With LRP_TOOLBOX_SKIPS=fail a skipped test is a failure: a machine that has the real data has to use it."""
+    if os.environ.get("LRP_TOOLBOX_SKIPS") == "fail" and terminalreporter.stats.get("skipped"):
+        terminalreporter.write_line("tests were skipped, and LRP_TOOLBOX_SKIPS=fail", red=True)
+
+
+def pytest_sessionfinish(session, exitstatus):
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if os.environ.get("LRP_TOOLBOX_SKIPS") == "fail" and reporter and reporter.stats.get("skipped") and exitstatus == 0:
+        session.exitstatus = 1
 
 
 def pytest_generate_tests(metafunc):

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from .. import backend
 from ..backend import Array, namespace
+from ..kernels import cpu
 from ..rules import ONE, Book, Rule, Weights
 from .base import LinearModule, RuleTree, Shape, Trace, as_pair, proportional
 from .windows import Padding, Windows, add_up, as_padding, blind_windows, hand_out
@@ -133,13 +134,21 @@ class Conv(LinearModule):
         _require_channels(self, x.shape, self.channels[0])
         if w is ONE:
             return hand_out(self.windows.sum(add_up(x, self.groups)), self.groups, self.channels[1])
+        if self._fast(x, w):
+            return cpu.correlate(x, w, self.windows, self.groups)
         return self.windows.correlate(x, w, self.groups)
 
     def apply_T(self, s: Array, w: Weights, shape: Shape) -> Array:
         size = shape[-3], shape[-2]
         if w is ONE:
             return hand_out(self.windows.sum_T(add_up(s, self.groups), size), self.groups, self.channels[0])
+        if self._fast(s, w):
+            return cpu.correlate_T(s, w, self.windows, size, self.groups)
         return self.windows.correlate_T(s, w, size, self.groups)
+
+    def _fast(self, x: Array, w: Array) -> bool:
+        """Depthwise convolutions are no matrix products worth the name."""
+        return cpu.suits(x, w) and (self.groups == 1 or self.channels[0] > self.groups)
 
     def blind(self, x: Array) -> Array | None:
         return blind_windows(self.windows, x)

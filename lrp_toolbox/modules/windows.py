@@ -150,6 +150,9 @@ def _mix(x: Array, w: Array, groups: int) -> Array:
         return x @ w
     xp = namespace(x, w)
     n_in, n_out = w.shape[0], w.shape[1] // groups
+    if n_in == 1:  # depthwise: nothing to add up
+        y = x[..., None] * xp.reshape(w, (groups, n_out))
+        return xp.reshape(y, (*x.shape[:-1], groups * n_out))
     x = xp.moveaxis(xp.reshape(x, (*x.shape[:-1], groups, n_in)), -2, -4)  # (…, groups, h, w, in / groups)
     w = xp.moveaxis(xp.reshape(w, (n_in, groups, n_out)), 1, 0)[:, None, :, :]  # (groups, 1, in / groups, out / groups)
     y = xp.moveaxis(x @ w, -4, -2)

@@ -1,0 +1,261 @@
+"""Convolution and elementwise formulas for NumPy floats: tiles of about the cache's size, spread over threads.
+
+A convolution is a matrix product once every window is written out as a row (im2col). Whole layers written out would go
+through memory; a tile of rows stays in the cache until BLAS has read it. The transposed convolution goes the other way:
+one product gives what each window hands to each of its places, and these are added up while they are in the cache.
+
+`np.matmul` and ufuncs release the GIL, so that a thread works on each tile, with one BLAS thread to itself. The number of
+threads is LRP_NUM_THREADS, or as many as this process may use.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import cache
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+from threadpoolctl import ThreadpoolController
+
+Array = np.ndarray[Any, Any]
+
+TILE = 1 << 20  # bytes of a tile; at least as many as the weights have, since BLAS packs these anew for each tile
+PIECE = 1 << 16  # elements of a piece of an elementwise formula
+
+
+class Windows(Protocol):
+    """Where windows lie; `lrp_toolbox.modules.windows.Windows`."""
+
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[tuple[int, int], tuple[int, int]]
+    dilation: tuple[int, int]
+
+    def counts(self, size: tuple[int, int]) -> tuple[int, int]: ...
+
+
+# ---- threads ---------------------------------------------------------------------------------------------------------
+
+
+def threads() -> int:
+    """How many threads work on a layer: LRP_NUM_THREADS, or as many as this process may use."""
+    asked = os.environ.get("LRP_NUM_THREADS", "")
+    if asked:
+        if not asked.isdecimal() or int(asked) < 1:
+            raise ValueError(f"LRP_NUM_THREADS: expected a number ≥ 1, got {asked!r}")
+        return int(asked)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@cache
+def _pool(n: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(n, thread_name_prefix="lrp")
+
+
+class _OneBlasThread:
+    """While tiles are worked on, BLAS keeps to one thread for each; the last to leave gives it back the others."""
+
+    def __init__(self) -> None:
+        self.lock, self.inside, self.limit = threading.Lock(), 0, None
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        with self.lock:
+            if self.inside == 0:
+                self.limit = _blas().limit(limits=1)
+            self.inside += 1
+        try:
+            yield
+        finally:
+            with self.lock:
+                self.inside -= 1
+                if self.inside == 0:
+                    self.limit.restore_original_limits()
+
+
+_one_blas_thread = _OneBlasThread()
+
+
+@cache
+def _blas() -> Any:
+    return ThreadpoolController().select(user_api="blas")
+
+
+def spread(work: Callable[[Any], None], tasks: Iterable[Any]) -> None:
+    """`work(task)` for every task, by all threads. A single task is done here, with all of BLAS' threads."""
+    tasks, n = list(tasks), threads()
+    if n == 1 or len(tasks) == 1:
+        for task in tasks:
+            work(task)
+        return
+    with _one_blas_thread():
+        for done in [_pool(n).submit(work, task) for task in tasks]:
+            done.result()
+
+
+_local = threading.local()
+
+
+def _scratch(name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    """Memory that this thread uses again and again: fresh memory would be paged in anew each time."""
+    size = int(np.prod(shape)) * dtype.itemsize
+    held = _local.__dict__.get(name)
+    if held is None or held.nbytes < size:
+        held = _local.__dict__[name] = np.empty(size, np.uint8)
+    return held[:size].view(dtype).reshape(shape)
+
+
+# ---- convolution -----------------------------------------------------------------------------------------------------
+
+
+def suits(*arrays: Any) -> bool:
+    """Whether the fast paths are made for these arrays: NumPy's, of floats."""
+    return all(isinstance(a, np.ndarray) and a.dtype in (np.float32, np.float64) for a in arrays)
+
+
+def correlate(x: Array, w: Array, windows: Windows, groups: int) -> Array:
+    """y_j = Σ_i x_i w_ij over the windows: x (…, h, w, in), w (kh, kw, in / groups, out) → (…, rows, columns, out)."""
+    maps = x.reshape(-1, *x.shape[-3:])
+    rows, columns = windows.counts(maps.shape[1:3])
+    y = np.empty((len(maps), rows, columns, w.shape[3]), x.dtype)
+    channels, outputs = w.shape[2], w.shape[3] // groups
+    matrices = [np.ascontiguousarray(part).reshape(-1, outputs) for part in np.split(w, groups, axis=3)]
+
+    def work(task: tuple[int, int, int]) -> None:
+        n, first, last = task
+        strip = _strip(maps[n], windows, first, last, columns)
+        for g, matrix in enumerate(matrices):
+            seen = _written_out(strip[..., g * channels : (g + 1) * channels], windows, last - first, columns)
+            out = y[n, first:last, :, g * outputs : (g + 1) * outputs]
+            if groups == 1:
+                np.matmul(seen, matrix, out=out.reshape(-1, outputs))
+            else:
+                out[...] = (seen @ matrix).reshape(out.shape)
+
+    spread(work, _tiles(len(maps), rows, columns * matrices[0].shape[0], matrices[0].size, x.itemsize, least=1))
+    return y.reshape(*x.shape[:-3], *y.shape[1:])
+
+
+def correlate_T(s: Array, w: Array, windows: Windows, size: tuple[int, int], groups: int) -> Array:
+    """The transpose of `correlate`: Σ_j w_ij s_j on the map of `size`, for s (…, rows, columns, out)."""
+    maps = s.reshape(-1, *s.shape[-3:])
+    rows, columns = maps.shape[1:3]
+    channels, outputs = w.shape[2], w.shape[3] // groups
+    out = np.zeros((len(maps), *size, channels * groups), s.dtype)
+    matrices = [np.ascontiguousarray(part).reshape(-1, outputs).T for part in np.split(w, groups, axis=3)]
+    (kh, kw), (stride, step), (down, right) = windows.kernel, windows.stride, windows.dilation
+    (top, _), (left, _) = windows.padding
+    high = (kh - 1) * down + 1  # rows that a window spans
+    wide = (columns - 1) * step + (kw - 1) * right + 1
+
+    def work(task: tuple[int, int, int]) -> None:
+        n, first, last = task
+        count = last - first
+        strip = _scratch("strip", ((count - 1) * stride + high, wide, channels * groups), s.dtype)
+        strip[...] = 0
+        for g, matrix in enumerate(matrices):
+            given = _scratch("written out", (count * columns, matrix.shape[1]), s.dtype)
+            np.matmul(maps[n, first:last, :, g * outputs : (g + 1) * outputs].reshape(-1, outputs), matrix, out=given)
+            given = given.reshape(count, columns, kh, kw, channels)
+            part = strip[..., g * channels : (g + 1) * channels]
+            for i in range(kh):
+                for j in range(kw):
+                    part[_tap(i * down, count, stride), _tap(j * right, columns, step)] += given[:, :, i, j]
+        above, before = max(0, top - first * stride), left
+        at = first * stride - top + above
+        inside = strip[above : above + max(0, size[0] - at), before : before + size[1]]
+        out[n, at : at + inside.shape[0], : inside.shape[1]] += inside
+
+    overlap = -(-high // stride)  # tiles that are this many rows high touch none but their neighbours
+    tiles = _tiles(len(maps), rows, columns * kh * kw * channels, matrices[0].size, s.itemsize, least=overlap)
+    for parity in (0, 1):  # neighbours write to the same rows: one after the other, and always in the same order
+        spread(work, (task for k, task in enumerate(tiles) if k % 2 == parity))
+    return out.reshape(*s.shape[:-3], *out.shape[1:])
+
+
+def _tiles(maps: int, rows: int, row_size: int, weights: int, itemsize: int, least: int) -> list[tuple[int, int, int]]:
+    """(map, first row, last row): tiles of about TILE bytes, as many for each map as there are threads, or a multiple.
+
+    `row_size` counts the numbers that a row of windows is written out to.
+    """
+    n = threads()
+    high = max(least, max(TILE, weights * itemsize) // (row_size * itemsize), 1)
+    count = -(-rows // high)
+    if maps == 1 and count > 1:
+        count = -(-count // n) * n
+    high = max(least, -(-rows // count))
+    return [(m, first, min(first + high, rows)) for m in range(maps) for first in range(0, rows, high)]
+
+
+def _tap(start: int, count: int, step: int) -> slice:
+    return slice(start, start + (count - 1) * step + 1, step)
+
+
+def _strip(x: Array, windows: Windows, first: int, last: int, columns: int) -> Array:
+    """The rows of the map x (h, w, c) that windows first … last − 1 see, with their padding."""
+    (top, _), (left, right) = windows.padding
+    start = first * windows.stride[0] - top
+    high = (last - first - 1) * windows.stride[0] + windows.dilation[0] * (windows.kernel[0] - 1) + 1
+    wide = (columns - 1) * windows.stride[1] + windows.dilation[1] * (windows.kernel[1] - 1) + 1
+    if left == 0 and wide <= x.shape[1] and start >= 0 and start + high <= x.shape[0]:
+        return x[start : start + high, :wide]
+    strip = _scratch("strip", (high, wide, x.shape[2]), x.dtype)
+    a, b = max(start, 0), min(start + high, x.shape[0])
+    seen = max(0, min(wide - left, x.shape[1]))
+    strip[: max(0, a - start)] = 0
+    strip[max(0, b - start) :] = 0
+    if b > a:
+        rows = strip[a - start : b - start]
+        rows[:, :left] = 0
+        rows[:, left + seen :] = 0
+        rows[:, left : left + seen] = x[a:b, :seen]
+    return strip
+
+
+def _written_out(strip: Array, windows: Windows, rows: int, columns: int) -> Array:
+    """Every window of the strip as a row: (rows · columns, kh · kw · c)."""
+    (kh, kw), channels = windows.kernel, strip.shape[2]
+    a, b, c = strip.strides
+    (down, right), (stride, step) = windows.dilation, windows.stride
+    shape = (rows, columns, kh, kw, channels)
+    view = as_strided(strip, shape, (stride * a, step * b, down * a, right * b, c), writeable=False)
+    if kh == kw == 1 and view.flags.c_contiguous:
+        return view.reshape(rows * columns, channels)
+    out = _scratch("written out", shape, strip.dtype)
+    out[...] = view
+    return out.reshape(rows * columns, kh * kw * channels)
+
+
+# ---- elementwise -----------------------------------------------------------------------------------------------------
+
+
+def in_pieces(f: Callable[..., Array], *arrays: Array) -> Array:
+    """f(*arrays) for an elementwise f, piece by piece, so that what f makes on its way stays in the cache."""
+    shape = np.broadcast_shapes(*(a.shape for a in arrays))
+    axis = _axis_to_cut(shape, arrays)
+    if axis is None:
+        return f(*arrays)
+    n, size = shape[axis], int(np.prod(shape))
+    high = max(1, PIECE * n // size)
+    out = np.empty(shape, np.result_type(*arrays))
+    behind = (slice(None),) * (len(shape) - axis - 1)
+
+    def work(first: int) -> None:
+        cut = (..., slice(first, first + high), *behind)
+        out[cut] = f(*(a[cut] if a.ndim >= len(behind) + 1 and a.shape[-len(behind) - 1] > 1 else a for a in arrays))
+
+    spread(work, range(0, n, high))
+    return out
+
+
+def _axis_to_cut(shape: tuple[int, ...], arrays: tuple[Array, ...]) -> int | None:
+    """The outermost axis that is long enough to be cut; None where it is not worth it."""
+    size = int(np.prod(shape))
+    if size < 2 * PIECE:
+        return None
+    return next((axis for axis, n in enumerate(shape) if n > 1 and n * PIECE >= size), None) or int(np.argmax(shape))
