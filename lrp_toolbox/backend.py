@@ -8,10 +8,13 @@ There is no global switch. NumPy, CuPy and any module of the array API standard 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
+
+from .kernels import cpu
 
 Array = Any  # numpy.ndarray, cupy.ndarray or an array of the standard; SciPy's choice of annotation, too
 Module = Any  # an array module
@@ -19,6 +22,7 @@ Module = Any  # an array module
 __all__ = [
     "Array",
     "asarray",
+    "elementwise",
     "is_exact",
     "is_finite",
     "like",
@@ -117,20 +121,31 @@ def _full(shape: tuple[int, ...], value: int, x: Array) -> Array:
     return xp.full(shape, like(value, x), dtype=x.dtype, **device)
 
 
+def elementwise(f: Callable[..., Array], *arrays: Array) -> Array:
+    """f(*arrays) for an f that works on each element by itself. Large NumPy arrays go through the cache in pieces."""
+    return cpu.in_pieces(f, *arrays) if cpu.pays(*arrays) else f(*arrays)
+
+
+def total(f: Callable[..., Array], lead: int, *arrays: Array) -> Array:
+    """Σ f(*arrays) over all axes but the first `lead`, in double precision (exactly, if the arrays are exact).
+
+    f works on each element by itself, and the first array has all axes.
+    """
+    if cpu.pays(*arrays):
+        return cpu.sum_in_pieces(f, lead, *arrays)
+    xp, values = namespace(*arrays), f(*arrays)
+    axes = tuple(range(lead, values.ndim))
+    return xp.sum(values, axis=axes) if is_exact(values) else xp.sum(values, axis=axes, dtype=xp.float64)
+
+
 def positive_part(x: Array) -> Array:
     """x⁺ = max(x, 0)."""
-    return namespace(x).maximum(x, like(0, x))
+    return elementwise(lambda x: namespace(x).maximum(x, like(0, x)), x)
 
 
 def negative_part(x: Array) -> Array:
     """x⁻ = min(x, 0)."""
-    return namespace(x).minimum(x, like(0, x))
-
-
-def total(x: Array, axes: tuple[int, ...]) -> Array:
-    """Σ over `axes`, accumulated in double precision (exactly, if `x` is exact)."""
-    xp = namespace(x)
-    return xp.sum(x, axis=axes) if is_exact(x) else xp.sum(x, axis=axes, dtype=xp.float64)
+    return elementwise(lambda x: namespace(x).minimum(x, like(0, x)), x)
 
 
 def is_finite(x: Array) -> bool:

@@ -103,7 +103,7 @@ def explain(
     recorder = Recorder(lead=2, keep=keep)
     name = "" if isinstance(module, Container) else table.places[0].name
     R_in = module.relprop(trace, R, table.tree, recorder.book(name))
-    ledger = Ledger(tuple(recorder.entries), recorder.amount(R), recorder.amount(R_in))
+    ledger = Ledger(tuple(recorder.entries), recorder.amount(lambda r: r, R), recorder.amount(lambda r: r, R_in))
 
     axes: tuple[int | slice, ...] = (slice(None) if batched else 0, slice(None) if several else 0)
     labels = None if index is None or names is None else np.asarray(names, dtype=object)[index]

@@ -132,8 +132,9 @@ class Recorder:
         """The page of the layer of that name; pages for the layers inside of it are made with `at`."""
         return Page(self, name)
 
-    def amount(self, R: Array) -> Array:
-        return backend.total(R, tuple(range(self.lead, R.ndim)))
+    def amount(self, f: Callable[..., Array], *arrays: Array) -> Array:
+        """Σ f(*arrays) over all but the leading axes."""
+        return backend.total(f, self.lead, *arrays)
 
 
 @dataclass
@@ -145,14 +146,18 @@ class Page:
     def at(self, name: str) -> Page:
         return Page(self.recorder, join(self.name, name))
 
-    def lose(self, reason: str, R: Array) -> None:
-        amount = self.recorder.amount(R)
+    def lose(self, reason: str, f: Callable[..., Array], *arrays: Array) -> None:
+        amount = self.recorder.amount(f, *arrays)
         self.lost[reason] = self.lost[reason] + amount if reason in self.lost else amount
 
     def close(self, rule: Rule, R_arriving: Array, R_passed: Array) -> None:
-        arriving = self.recorder.amount(R_arriving)
+        arriving = self.recorder.amount(_itself, R_arriving)
         lost = {reason: self.lost.get(reason, arriving * 0) for reason in REASONS}
-        passed = self.recorder.amount(R_passed)
+        passed = self.recorder.amount(_itself, R_passed)
         self.recorder.entries.append(Entry(self.name, rule.symbol, arriving, passed, **lost))
         if any(fnmatchcase(self.name, pattern) for pattern in self.recorder.keep):
             self.recorder.kept[self.name] = R_arriving
+
+
+def _itself(R: Array) -> Array:
+    return R

@@ -34,13 +34,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from fractions import Fraction
 from functools import cached_property
+from operator import add, mul
 from typing import Any, ClassVar, Literal, Protocol
 
 from . import backend
-from .backend import Array, like, namespace
+from .backend import Array, elementwise, like, namespace
 
 Number = int | float | Fraction
 BiasPolicy = Literal["absorb", "ignore", "distribute"]
+Reason = Literal["bias", "eps", "empty", "padding"]
 
 
 class _One:
@@ -72,7 +74,7 @@ class Layer(Protocol):
 class Book(Protocol):
     """Where a layer enters what it did with the relevance; `lrp_toolbox.ledger` keeps one."""
 
-    def lose(self, reason: Literal["bias", "eps", "empty", "padding"], R: Array) -> None: ...
+    def lose(self, reason: Reason, f: Callable[..., Array], *arrays: Array) -> None: ...  # Σ f(*arrays), f elementwise
     def close(self, rule: Rule, R_arriving: Array, R_passed: Array) -> None: ...
     def at(self, name: str) -> Book: ...
 
@@ -102,7 +104,7 @@ def share(
         z = total(layer, terms, b)
     s = divide(R, z, eps)
     x, w = terms[0]
-    R_in = x * layer.apply_T(s, w, x.shape)
+    R_in = elementwise(mul, x, layer.apply_T(s, w, x.shape))
     for x, w in terms[1:]:
         R_in = R_in + x * layer.apply_T(s, w, x.shape)
 
@@ -110,7 +112,7 @@ def share(
         R_in = R_in + _evenly(layer, s * b, x, book)
     if book is not None:
         if b is not None and bias == "absorb":
-            book.lose("bias", s * b)
+            book.lose("bias", mul, s, b)
         _enter(book, layer, x, R, z, s, eps)
     return R_in
 
@@ -120,7 +122,7 @@ def total(layer: Layer, terms: Sequence[tuple[Array, Weights]], b: Array | None)
     z = layer.apply(*terms[0])
     for x, w in terms[1:]:
         z = z + layer.apply(x, w)
-    return z if b is None else z + b
+    return z if b is None else elementwise(add, z, b)
 
 
 def divide(R: Array, z: Array, eps: Number = 0) -> Array:
@@ -128,6 +130,10 @@ def divide(R: Array, z: Array, eps: Number = 0) -> Array:
 
     "Nothing" is z_j = 0 or, in floating point, a |z_j + ε sign(z_j)| so small that its summands are subnormal.
     """
+    return elementwise(lambda R, z: _divide(R, z, eps), R, z)
+
+
+def _divide(R: Array, z: Array, eps: Number) -> Array:
     xp = namespace(R, z)
     if eps:
         z = xp.where(z >= 0, z + like(eps, z), z - like(eps, z))
@@ -148,24 +154,21 @@ def _evenly(layer: Layer, taken: Array, x: Array, book: Book | None) -> Array:
     inputs = layer.apply(backend.ones(x.shape, x), ONE)
     each = divide(taken, inputs)
     if book is not None:
-        book.lose("padding", taken - each * inputs)
+        book.lose("padding", lambda taken, each, inputs: taken - each * inputs, taken, each, inputs)
     return layer.apply_T(each, ONE, x.shape)
 
 
 def _enter(book: Book, layer: Layer, x: Array, R: Array, z: Array, s: Array, eps: Number) -> None:
     """What ε took, and what had no one to go to: for want of contributions, or because the window saw only padding."""
     xp = namespace(R, z)
-    nothing = backend.zeros((), z)
+    nothing, blind = backend.zeros((), z), layer.blind(x)
     if eps:
-        taken = s * like(eps, s)
-        book.lose("eps", xp.where(z >= 0, taken, -taken))
-    lost = xp.where(s == 0, R, nothing)
-    blind = layer.blind(x)
+        book.lose("eps", lambda s, z: xp.where(z >= 0, s, -s) * like(eps, s), s, z)
     if blind is None:
-        book.lose("empty", lost)
+        book.lose("empty", lambda R, s: xp.where(s == 0, R, nothing), R, s)
     else:
-        book.lose("empty", xp.where(blind, nothing, lost))
-        book.lose("padding", xp.where(blind, lost, nothing))
+        book.lose("empty", lambda R, s, blind: xp.where((s == 0) & ~blind, R, nothing), R, s, blind)
+        book.lose("padding", lambda R, s, blind: xp.where((s == 0) & blind, R, nothing), R, s, blind)
 
 
 # ---- What a rule is made of ------------------------------------------------------------------------------------------
@@ -450,7 +453,7 @@ class Gamma(Rule):
     ) -> list[Array]:
         xp, z_j, nothing = namespace(R), plain(), backend.zeros((), R)
         if book is not None:
-            book.lose("empty", xp.where(z_j == 0, R, nothing))
+            book.lose("empty", lambda R, z_j: xp.where(z_j == 0, R, nothing), R, z_j)
         return [xp.where(z_j > 0, R, nothing), xp.where(z_j < 0, R, nothing)]
 
 

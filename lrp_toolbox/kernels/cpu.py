@@ -22,7 +22,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 from threadpoolctl import ThreadpoolController
 
-Array = np.ndarray[Any, Any]
+Array = Any  # numpy.ndarray, wherever it stands here
 
 TILE = 1 << 20  # bytes of a tile; at least as many as the weights have, since BLAS packs these anew for each tile
 PIECE = 1 << 16  # elements of a piece of an elementwise formula
@@ -31,11 +31,14 @@ PIECE = 1 << 16  # elements of a piece of an elementwise formula
 class Windows(Protocol):
     """Where windows lie; `lrp_toolbox.modules.windows.Windows`."""
 
-    kernel: tuple[int, int]
-    stride: tuple[int, int]
-    padding: tuple[tuple[int, int], tuple[int, int]]
-    dilation: tuple[int, int]
-
+    @property
+    def kernel(self) -> tuple[int, int]: ...
+    @property
+    def stride(self) -> tuple[int, int]: ...
+    @property
+    def padding(self) -> tuple[tuple[int, int], tuple[int, int]]: ...
+    @property
+    def dilation(self) -> tuple[int, int]: ...
     def counts(self, size: tuple[int, int]) -> tuple[int, int]: ...
 
 
@@ -61,7 +64,8 @@ class _OneBlasThread:
     """While tiles are worked on, BLAS keeps to one thread for each; the last to leave gives it back the others."""
 
     def __init__(self) -> None:
-        self.lock, self.inside, self.limit = threading.Lock(), 0, None
+        self.lock, self.inside = threading.Lock(), 0
+        self.limit: Any = None
 
     @contextmanager
     def __call__(self) -> Iterator[None]:
@@ -114,7 +118,7 @@ def _scratch(name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
 
 
 def suits(*arrays: Any) -> bool:
-    """Whether the fast paths are made for these arrays: NumPy's, of floats."""
+    """Whether the fast paths are made for these arrays: NumPy's, of float32 or float64."""
     return all(isinstance(a, np.ndarray) and a.dtype in (np.float32, np.float64) for a in arrays)
 
 
@@ -198,7 +202,7 @@ def _tap(start: int, count: int, step: int) -> slice:
 
 def _strip(x: Array, windows: Windows, first: int, last: int, columns: int) -> Array:
     """The rows of the map x (h, w, c) that windows first … last − 1 see, with their padding."""
-    (top, _), (left, right) = windows.padding
+    (top, _), (left, _) = windows.padding
     start = first * windows.stride[0] - top
     high = (last - first - 1) * windows.stride[0] + windows.dilation[0] * (windows.kernel[0] - 1) + 1
     wide = (columns - 1) * windows.stride[1] + windows.dilation[1] * (windows.kernel[1] - 1) + 1
@@ -234,28 +238,48 @@ def _written_out(strip: Array, windows: Windows, rows: int, columns: int) -> Arr
 # ---- elementwise -----------------------------------------------------------------------------------------------------
 
 
+def pays(*arrays: Array) -> bool:
+    """Whether an elementwise formula over these arrays is large enough to be worth cutting."""
+    return suits(*arrays) and max(a.size for a in arrays) >= 2 * PIECE
+
+
 def in_pieces(f: Callable[..., Array], *arrays: Array) -> Array:
     """f(*arrays) for an elementwise f, piece by piece, so that what f makes on its way stays in the cache."""
     shape = np.broadcast_shapes(*(a.shape for a in arrays))
-    axis = _axis_to_cut(shape, arrays)
-    if axis is None:
-        return f(*arrays)
-    n, size = shape[axis], int(np.prod(shape))
-    high = max(1, PIECE * n // size)
     out = np.empty(shape, np.result_type(*arrays))
-    behind = (slice(None),) * (len(shape) - axis - 1)
 
-    def work(first: int) -> None:
-        cut = (..., slice(first, first + high), *behind)
-        out[cut] = f(*(a[cut] if a.ndim >= len(behind) + 1 and a.shape[-len(behind) - 1] > 1 else a for a in arrays))
+    def work(cut: tuple[Any, ...]) -> None:
+        out[cut] = f(*(_cut(a, cut) for a in arrays))
 
-    spread(work, range(0, n, high))
+    spread(work, _cuts(shape, range(len(shape))))
     return out
 
 
-def _axis_to_cut(shape: tuple[int, ...], arrays: tuple[Array, ...]) -> int | None:
-    """The outermost axis that is long enough to be cut; None where it is not worth it."""
-    size = int(np.prod(shape))
-    if size < 2 * PIECE:
-        return None
-    return next((axis for axis, n in enumerate(shape) if n > 1 and n * PIECE >= size), None) or int(np.argmax(shape))
+def sum_in_pieces(f: Callable[..., Array], lead: int, *arrays: Array) -> Array:
+    """Σ f(*arrays) over all axes but the first `lead`, in double precision, piece by piece; the same for any threads."""
+    shape = np.broadcast_shapes(*(a.shape for a in arrays))
+    cuts = _cuts(shape, range(lead, len(shape)))
+    sums = np.empty((len(cuts), *shape[:lead]))
+
+    def work(k: int) -> None:
+        values = f(*(_cut(a, cuts[k]) for a in arrays))
+        sums[k] = values.sum(axis=tuple(range(lead, len(shape))), dtype=np.float64)
+
+    spread(work, range(len(cuts)))
+    total: Array = sums.sum(axis=0)
+    return total
+
+
+def _cuts(shape: tuple[int, ...], axes: Iterable[int]) -> list[tuple[Any, ...]]:
+    """Pieces of some PIECE elements along the outermost of `axes` that is long enough for that, or else the longest."""
+    axes, size = list(axes), int(np.prod(shape))
+    axis = next((a for a in axes if shape[a] * PIECE >= size), max(axes, key=lambda a: shape[a]))
+    high = max(1, PIECE * shape[axis] // size)
+    behind = (slice(None),) * (len(shape) - axis - 1)
+    return [(..., slice(first, first + high), *behind) for first in range(0, shape[axis], high)]
+
+
+def _cut(a: Array, cut: tuple[Any, ...]) -> Array:
+    """That piece of `a`, which may be broadcast along the axis of the cut."""
+    axis = len(cut) - 1
+    return a[cut] if a.ndim >= axis and a.shape[-axis] > 1 else a

@@ -231,7 +231,7 @@ class LRN(Layer):
         s = divide(R, z, rule.eps)
         if book is not None:
             xp, nothing = namespace(R), backend.zeros((), R)
-            book.lose("eps", s * backend.like(rule.eps, s) * xp.where(z >= 0, xp.ones_like(z), -xp.ones_like(z)))
-            book.lose("empty", xp.where(s == 0, R, nothing))
+            book.lose("eps", lambda s, z: xp.where(z >= 0, s, -s) * rule.eps, s, z)
+            book.lose("empty", lambda R, s: xp.where(s == 0, R, nothing), R, s)
         s_other = other * s
         return own * s + x * x * (self._around(s_other) - s_other)
