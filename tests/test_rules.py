@@ -52,8 +52,9 @@ def test_weighted_layers_follow_the_formulas_exactly(case, rule):
 
 @given(adding_cases, rules())
 def test_pooling_and_scaling_share_in_proportion_or_evenly(case, rule):
-    kept = rule if isinstance(rule, (lrp.Z, lrp.Epsilon, lrp.Flat)) else lrp.Z(bias=rule.bias)
-    expected, _ = by_matrix(lrp.Flat() if isinstance(rule, lrp.WSquare) else kept, case)
+    """Pooling in proportion whatever the rule, unless it is ♭; scaling takes ε, too."""
+    kept = lrp.Flat if isinstance(case.layer, (lrp.SumPool, lrp.AvgPool)) else (lrp.Z, lrp.Epsilon, lrp.Flat)
+    expected, _ = by_matrix(rule if isinstance(rule, kept) else lrp.Z(bias=rule.bias), case)
     found, page = by_toolbox(rule, case)
     assert (found == expected).all()
     assert page.rounding == 0
@@ -64,8 +65,8 @@ def test_max_pooling_gives_to_winners_or_evenly(drawn, rule):
     case, y, shares = drawn
     assert (case.layer.forward(case.x) == y).all()
     found, page = by_toolbox(rule, case)
-    if isinstance(rule, (lrp.Flat, lrp.WSquare)):
-        expected, _ = by_matrix(lrp.Flat(), case)
+    if isinstance(rule, lrp.Flat):
+        expected, _ = by_matrix(rule, case)
     else:
         expected = np.full((case.x.shape[0] * case.x.shape[1], case.x.shape[2]), Fraction(0))
         R = case.R.reshape(-1, case.x.shape[2])

@@ -251,14 +251,11 @@ class PassingLayer(Layer):
 
 
 def proportional(rule: Rule) -> Rule:
-    """What pooling, scaling and adding do where `rule` is asked for (decision 5).
+    """What scaling and adding do where `rule` is asked for: they have no weights of either sign to tell apart.
 
-    They have no weights of either sign to tell apart, so that they share in proportion to x_i w_ij (z or ε), or, under ♭
-    and w², evenly.
+    They share in proportion to x_i w_ij (z or ε) or, under ♭, evenly.
     """
-    if isinstance(rule, (Z, Epsilon, Flat)):
-        return rule
-    return Flat() if isinstance(rule, rules.WSquare) else Z(bias=rule.bias)
+    return rule if isinstance(rule, (Z, Epsilon, Flat)) else Z(bias=rule.bias)
 
 
 def as_pair(name: str, value: int | Sequence[int], least: int) -> tuple[int, int]:

@@ -8,8 +8,8 @@ from typing import Any, ClassVar, Literal
 
 from .. import backend
 from ..backend import Array, namespace
-from ..rules import ONE, Book, Flat, Rule, Weights, Winner, WSquare
-from .base import Layer, LinearModule, Shape, Trace, as_pair, proportional
+from ..rules import ONE, Book, Flat, Rule, Weights, Winner, Z
+from .base import Layer, LinearModule, Shape, Trace, as_pair
 from .windows import Padding, Windows, as_padding, blind_windows
 
 
@@ -67,7 +67,7 @@ class MaxPool(_Windowed, Layer):
         return nonneg
 
     def takes(self, rule: Rule) -> Rule:
-        return Flat() if isinstance(rule, (Flat, WSquare)) else Winner()
+        return rule if isinstance(rule, Flat) else Winner()
 
     def forward(self, x: Array) -> Array:
         windows, y = self.windows(x.shape), None
@@ -123,7 +123,7 @@ class _Adding(_Windowed, LinearModule):
         return nonneg
 
     def takes(self, rule: Rule) -> Rule:
-        return proportional(rule)
+        return rule if isinstance(rule, Flat) else Z()  # always in proportion, unless ♭ is asked for (decision 5)
 
     def apply(self, x: Array, w: Weights) -> Array:
         y = self.windows(x.shape).sum(x)
