@@ -1,0 +1,51 @@
+"""One measurement in a process of its own: python -m benchmarks.worker --tool ours --net vgg16 … prints one line of JSON."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import resource
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from . import nets
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--tool", required=True)
+    parser.add_argument("--net", default="vgg16")
+    parser.add_argument("--weights", type=Path, required=True)
+    parser.add_argument("--method", default="forward")
+    parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--targets", type=int, default=1)
+    parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--seconds", type=float, default=6, help="measure for about so long, but at least twice")
+    parser.add_argument("--save", type=Path, help="where to put the result, for comparison")
+    a = parser.parse_args()
+
+    tool = importlib.import_module(f"benchmarks.tools.{a.tool}")
+    shape, layers = nets.net(a.net)
+    try:
+        net = tool.build(shape, layers, a.weights, a.dtype)
+        run = tool.runner(net, nets.images(shape, a.batch, a.dtype), a.method, a.targets)
+    except NotImplementedError as error:
+        print(json.dumps({"refused": str(error)}))
+        return
+    result, times = run(), []
+    if a.save:
+        np.save(a.save, np.asarray(result))
+    while len(times) < 2 or (sum(times) < a.seconds and len(times) < 50):
+        start = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - start)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(json.dumps({"times": times, "peak_mib": peak, "versions": {"python": sys.version.split()[0], **tool.versions()}}))
+
+
+if __name__ == "__main__":
+    main()

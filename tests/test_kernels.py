@@ -1,0 +1,158 @@
+"""The fast paths give the numbers of the plain paths, for any geometry, tiling and number of threads."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import rngs
+
+import lrp_toolbox as lrp
+from lrp_toolbox import backend
+from lrp_toolbox.kernels import cpu
+from lrp_toolbox.modules.windows import Windows
+
+
+@st.composite
+def convolutions(draw):
+    """Windows, a map, weights and groups; larger than those of the exact tests, so that there are several tiles."""
+    rng = draw(rngs())
+    kernel, stride, dilation = (draw(st.tuples(st.integers(1, 4), st.integers(1, 4))) for _ in range(3))
+    padding = tuple((draw(st.integers(0, 4)), draw(st.integers(0, 4))) for _ in range(2))
+    size = tuple(
+        max(draw(st.integers(1, 20)), d * (k - 1) + 1 - sum(p)) for k, d, p in zip(kernel, dilation, padding, strict=True)
+    )
+    groups, per_in, per_out = draw(st.integers(1, 3)), draw(st.integers(1, 4)), draw(st.integers(1, 4))
+    lead = draw(st.sampled_from([(), (2,), (2, 3)]))
+    x = rng.standard_normal((*lead, *size, groups * per_in))
+    w = rng.standard_normal((*kernel, per_in, groups * per_out))
+    return Windows(kernel, stride, padding, dilation), x, w, groups, rng
+
+
+@given(convolutions(), st.sampled_from([1, 100, 3000, 1 << 20]), st.sampled_from(["1", "2", "5"]), st.sampled_from([4, 8]))
+def test_fast_convolution_is_plain_convolution(case, tile, threads, itemsize):
+    windows, x, w, groups, rng = case
+    x, w = x.astype(f"f{itemsize}"), w.astype(f"f{itemsize}")
+    tolerance = {"rtol": 1e-4, "atol": 1e-4} if itemsize == 4 else {"rtol": 1e-10, "atol": 1e-10}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LRP_NUM_THREADS", threads)
+        patch.setattr(cpu, "TILE", tile)
+        y = cpu.correlate(x, w, windows, groups)
+        np.testing.assert_allclose(y, windows.correlate(x, w, groups), **tolerance)
+        assert y.dtype == x.dtype
+        s = rng.standard_normal(y.shape).astype(x.dtype)
+        back = cpu.correlate_T(s, w, windows, x.shape[-3:-1], groups)
+        np.testing.assert_allclose(back, windows.correlate_T(s, w, x.shape[-3:-1], groups), **tolerance)
+        assert back.shape == x.shape
+        assert back.dtype == x.dtype
+
+
+@given(convolutions(), st.sampled_from(["1", "3"]))
+def test_transposes_by_inner_products(case, threads):
+    """⟨x ⋆ w, s⟩ = ⟨x, s ⋆ᵀ w⟩, without the plain path."""
+    windows, x, w, groups, rng = case
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LRP_NUM_THREADS", threads)
+        patch.setattr(cpu, "TILE", 500)
+        y = cpu.correlate(x, w, windows, groups)
+        s = rng.standard_normal(y.shape)
+        np.testing.assert_allclose((y * s).sum(), (x * cpu.correlate_T(s, w, windows, x.shape[-3:-1], groups)).sum(), rtol=1e-8)
+
+
+def test_inputs_that_are_views():
+    """Neither strides nor broadcast axes matter, and arguments stay as they are."""
+    rng = np.random.default_rng(0)
+    windows, w = Windows((3, 3), padding=((1, 1), (1, 1))), rng.standard_normal((3, 3, 4, 5))
+    for x in (
+        rng.standard_normal((9, 8, 8))[::-1, :, ::2],
+        np.broadcast_to(rng.standard_normal((1, 1, 4)), (9, 8, 4)),
+        rng.standard_normal((4, 9, 8)).transpose(1, 2, 0),
+    ):
+        before = x.copy()
+        y = cpu.correlate(x, w, windows, 1)
+        np.testing.assert_allclose(y, windows.correlate(x, w))
+        back = cpu.correlate_T(y[::, ::-1], w[..., :], windows, (9, 8), 1)
+        np.testing.assert_allclose(back, windows.correlate_T(y[::, ::-1], w, (9, 8)))
+        np.testing.assert_array_equal(x, before)
+
+
+@pytest.mark.parametrize("threads", ["1", "2", "7"])
+def test_elementwise_in_pieces(monkeypatch, threads):
+    monkeypatch.setenv("LRP_NUM_THREADS", threads)
+    monkeypatch.setattr(cpu, "PIECE", 64)
+    rng = np.random.default_rng(0)
+    a, b, c = rng.standard_normal((3, 1, 9, 10, 4)), rng.standard_normal((3, 2, 9, 10, 4)), rng.standard_normal(4)
+    for arrays in ((a, b), (b, c), (a, c), (b,), (b[0, 0],), (c, b), (rng.standard_normal((2, 999)), np.ones(999))):
+        assert cpu.pays(*arrays)
+        expected = sum(arrays) * 2
+        np.testing.assert_array_equal(backend.elementwise(lambda *v: sum(v) * 2, *arrays), expected)
+        for lead in range(expected.ndim):
+            total = backend.total(lambda *v: sum(v) * 2, lead, *arrays)
+            np.testing.assert_allclose(total, expected.sum(axis=tuple(range(lead, expected.ndim))))
+    assert backend.elementwise(np.negative, b.astype("f4")).dtype == np.float32
+
+
+def test_the_number_of_threads_changes_no_sum(monkeypatch):
+    """Pieces do not depend on it, and are added up in order."""
+    x = np.random.default_rng(0).standard_normal((1, 500, 700)).astype("f4")
+    sums = set()
+    for threads in ("1", "2", "5"):
+        monkeypatch.setenv("LRP_NUM_THREADS", threads)
+        sums.add(float(backend.total(np.square, 1, x)[0]))
+    assert len(sums) == 1
+
+
+def test_blas_has_its_threads_back_afterwards():
+    def blas_threads():
+        return [pool.num_threads for pool in cpu._blas().lib_controllers]
+
+    before = blas_threads()
+    seen = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LRP_NUM_THREADS", "2")
+        cpu.spread(lambda task: seen.append(blas_threads()), range(4))
+        with pytest.raises(ZeroDivisionError):
+            cpu.spread(lambda task: 1 / 0, range(4))
+    assert seen == [[1] * len(before)] * 4
+    assert blas_threads() == before
+
+
+def test_errors_come_out_of_threads_and_threads_share_no_scratch():
+    rng = np.random.default_rng(0)
+    windows = Windows((3, 3), padding=((1, 1), (1, 1)))
+    jobs = [(rng.standard_normal((20, 20, c)), rng.standard_normal((3, 3, c, 4))) for c in range(1, 17)]
+    alone = [cpu.correlate(x, w, windows, 1) for x, w in jobs]
+    start = threading.Barrier(16)
+
+    def work(job):
+        start.wait()
+        return [cpu.correlate(*job, windows, 1) for _ in range(20)]
+
+    with ThreadPoolExecutor(16) as pool:
+        for expected, found in zip(alone, pool.map(work, jobs), strict=True):
+            for y in found:
+                np.testing.assert_array_equal(y, expected)
+
+
+def test_the_number_of_threads_is_asked_for(monkeypatch):
+    monkeypatch.delenv("LRP_NUM_THREADS", raising=False)
+    assert cpu.threads() >= 1
+    monkeypatch.setenv("LRP_NUM_THREADS", "3")
+    assert cpu.threads() == 3
+    for wrong in ("0", "two", "-1", "1.5"):
+        monkeypatch.setenv("LRP_NUM_THREADS", wrong)
+        with pytest.raises(ValueError, match="LRP_NUM_THREADS: expected a number ≥ 1, got"):
+            cpu.threads()
+
+
+def test_depthwise_and_small_layers_are_right_either_way(monkeypatch):
+    """A Conv decides for itself which path it takes."""
+    rng = np.random.default_rng(0)
+    for groups in (1, 2, 6):
+        layer = lrp.Conv(rng.standard_normal((3, 3, 6 // groups, 12)), padding=1, groups=groups)
+        x = rng.standard_normal((2, 7, 7, 6))
+        y = layer.windows.correlate(x, layer.w, groups)
+        np.testing.assert_allclose(layer.forward(x), y)
+        np.testing.assert_allclose(layer.gradient(layer.trace(x), y), layer.windows.correlate_T(y, layer.w, (7, 7), groups))
