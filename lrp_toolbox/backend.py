@@ -22,6 +22,7 @@ Module = Any  # an array module
 __all__ = [
     "Array",
     "asarray",
+    "beside",
     "elementwise",
     "is_exact",
     "is_finite",
@@ -91,6 +92,12 @@ def asarray(x: Array, like: Array | Module) -> Array:
     if type(x).__module__.partition(".")[0] == xp.__name__.partition(".")[0]:
         return x
     return xp.asarray(to_numpy(x))
+
+
+def beside(values: np.ndarray[Any, Any], x: Array) -> Array:
+    """NumPy's `values`, small ones that were made here, in the module and device of `x`, whatever its dtype."""
+    xp = namespace(x)
+    return xp.asarray(values, **({} if xp.__name__ in ("numpy", "cupy") else {"device": x.device}))
 
 
 def is_exact(x: Array) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -14,7 +15,7 @@ from . import backend
 from .backend import Array, namespace
 from .composites import Composite, RuleTable, lrp_cmp, uniform
 from .ledger import Ledger, Recorder
-from .modules import Module, fuse
+from .modules import Module, Trace, fuse
 from .modules.container import Container
 from .rules import Rule
 
@@ -95,27 +96,97 @@ def explain(
             raise ValueError(f"keep: {pattern!r} matches no layer; there are {', '.join(p.name for p in table.places)}")
 
     batched = x.ndim > len(shape)
-    X = x[:, None, ...] if batched else x[None, None, ...]  # (sample, 1, …): targets will share the forward pass
-    trace = module.trace(X, rule=table.tree)
-    y = trace.y[:, 0, ...]
-    R, index, several = _start(y, target, start, names, batched)
+    X = x[:, None, ...] if batched else x[None, None, ...]  # (sample, 1, …): targets share the forward pass
+    outputs = module.output_shape(shape)
+    index: np.ndarray[Any, Any] | None = None
+    given: Array = None
+    if isinstance(start, str):
+        if start not in ("logit", "one"):
+            raise ValueError(f"start: expected 'logit', 'one' or an array, got {start!r}")
+        index, several = _indices(target, X.shape[0], outputs, names)
+        targets = index.shape[1]
+    else:
+        given, several = _given(start, target, X, outputs, batched)
+        targets = given.shape[1]
 
-    recorder = Recorder(lead=2, keep=keep)
-    name = "" if isinstance(module, Container) else table.places[0].name
-    R_in = module.relprop(trace, R, table.tree, recorder.book(name))
-    ledger = Ledger(tuple(recorder.entries), recorder.amount(lambda r: r, R), recorder.amount(lambda r: r, R_in))
+    pieces: list[list[_Piece]] = []
+    samples_at_a_time, targets_at_a_time = _sizes(table, X)
+    for rows in _slices(X.shape[0], samples_at_a_time):
+        trace = module.trace(X[rows, ...], rule=table.tree)
+        if index is not None:
+            index[rows] = np.where(index[rows] == TOP, _top(trace.y), index[rows])
+            R = _start(start, trace.y, index[rows])
+        else:
+            R = given[rows, ...]
+        columns = _slices(targets, targets_at_a_time)
+        pieces.append([_walk_back(module, trace, R[:, some, ...], table, keep) for some in columns])
 
     axes: tuple[int | slice, ...] = (slice(None) if batched else 0, slice(None) if several else 0)
+    whole = _merge([_merge(row, axis=1) for row in pieces], axis=0)
     labels = None if index is None or names is None else np.asarray(names, dtype=object)[index]
     return Explanation(
-        R=R_in[(*axes, ...)],
-        y=y if batched else y[0, ...],
+        R=whole.R[(*axes, ...)],
+        y=whole.y[axes[0], 0, ...],
         target=None if index is None else index[axes],
         labels=None if labels is None else labels[axes],
-        ledger=ledger[axes],
-        layers={kept: a[(*axes, ...)] for kept, a in recorder.kept.items()},
+        ledger=whole.ledger[axes],
+        layers={name: a[(*axes, ...)] for name, a in whole.layers.items()},
         rules=table,
     )
+
+
+# ---- One piece at a time ---------------------------------------------------------------------------------------------
+
+MEMORY = 1 << 30  # bytes of activations, or of relevance, that are held at a time: batches are cut to fit
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """What was found for some samples and some targets; every array begins with these two axes."""
+
+    R: Array
+    y: Array  # (sample, 1, …)
+    ledger: Ledger
+    layers: dict[str, Array]
+
+
+def _walk_back(net: Module, trace: Trace, R: Array, table: RuleTable, keep: Sequence[str]) -> _Piece:
+    recorder = Recorder(lead=2, keep=keep)
+    R_in = net.relprop(trace, R, table.tree, recorder.book("" if isinstance(net, Container) else table.places[0].name))
+    return _Piece(R_in, trace.y, recorder.close(R, R_in), recorder.kept)
+
+
+def _merge(pieces: list[_Piece], axis: int) -> _Piece:
+    """Pieces side by side along the axis of samples (0) or targets (1)."""
+    if len(pieces) == 1:
+        return pieces[0]
+
+    def join(arrays: list[Array]) -> Array:
+        return namespace(*arrays).concat(arrays, axis=axis)
+
+    return _Piece(
+        R=join([p.R for p in pieces]),
+        y=join([p.y for p in pieces]) if axis == 0 else pieces[0].y,
+        ledger=Ledger.merge([p.ledger for p in pieces], join),
+        layers={name: join([p.layers[name] for p in pieces]) for name in pieces[0].layers},
+    )
+
+
+def _sizes(table: RuleTable, X: Array) -> tuple[int, int]:
+    """How many samples, and how many targets of these, fit into MEMORY at a time."""
+    itemsize = 8 if backend.is_exact(X) else namespace(X).finfo(X.dtype).bits // 8
+    layers = [(math.prod(p.shape), math.prod(p.output_shape)) for p in table.places]
+    activations = 2 * itemsize * sum(out for _, out in layers)  # outputs, and the denominators of two parts
+    relevance = 4 * itemsize * max(sum(sizes) for sizes in layers)  # what stands beside each other in `share`
+    samples = max(1, MEMORY // activations)
+    return samples, max(1, MEMORY // (relevance * min(samples, X.shape[0])))
+
+
+def _slices(n: int, size: int) -> list[slice]:
+    return [slice(first, min(first + size, n)) for first in range(0, n, size)]
+
+
+# ---- What was asked for ----------------------------------------------------------------------------------------------
 
 
 def _net_and_classes(net: Module | Classifier, classes: Sequence[str] | None) -> tuple[Module, Sequence[str] | None]:
@@ -153,55 +224,51 @@ def _check_input(net: Module, x: Array) -> tuple[int, ...]:
     return tuple(x.shape[x.ndim - axes :])
 
 
-def _start(
-    y: Array, target: Targets | None, start: Any, names: Sequence[str] | None, batched: bool
-) -> tuple[Array, np.ndarray[Any, Any] | None, bool]:
-    """The start relevance (sample, target, …), the classes it stands for, and whether several targets were asked for."""
+def _given(start: Any, target: Any, X: Array, outputs: tuple[int, ...], batched: bool) -> tuple[Array, bool]:
+    """A start relevance that was handed in, as (sample, target, …), and whether it is for several targets."""
+    if target is not None and target != "top":
+        raise ValueError("target: expected None beside a start relevance that is handed in")
+    backend.require_same("start", start, "x", X)
+    R = start if batched else start[None, ...]
+    several = R.ndim == len(outputs) + 2
+    R = R if several else R[:, None, ...]
+    if (R.shape[0], *R.shape[2:]) != (X.shape[0], *outputs) or R.shape[1] == 0:
+        wanted = (X.shape[0], *outputs) if batched else tuple(outputs)
+        raise ValueError(f"start: expected the shape of the output, {wanted}, got {tuple(start.shape)}")
+    return R, several
+
+
+def _start(start: str, y: Array, index: np.ndarray[Any, Any]) -> Array:
+    """R of the outputs, (sample, target, class): y of the target and 0 elsewhere, for y (sample, 1, class)."""
     xp = namespace(y)
-    if not isinstance(start, str):
-        if target is not None and target != "top":
-            raise ValueError("target: expected None beside a start relevance that is handed in")
-        backend.require_same("start", start, "the output", y)
-        R = start if batched else start[None, ...]
-        several = R.ndim == y.ndim + 1
-        R = R if several else R[:, None, ...]
-        if (R.shape[0], *R.shape[2:]) != tuple(y.shape):
-            raise ValueError(f"start: expected the shape of the output, {tuple(y.shape)}, got {tuple(start.shape)}")
-        return R, None, several
-    if start not in ("logit", "one"):
-        raise ValueError(f"start: expected 'logit', 'one' or an array, got {start!r}")
+    one_hot = backend.beside(index[:, :, None] == np.arange(y.shape[2]), y)
+    return xp.where(one_hot, y if start == "logit" else backend.ones((), y), backend.zeros((), y))
+
+
+TOP = -1
+
+
+def _indices(
+    target: Any, samples: int, outputs: tuple[int, ...], names: Sequence[str] | None
+) -> tuple[np.ndarray[Any, Any], bool]:
+    """Class indices (sample, target), TOP where the largest output is meant; and whether several targets were asked for."""
     if target is None:
         raise ValueError("target: expected a class; None is for a start relevance that is handed in")
-    if y.ndim != 2:
-        shape = tuple(y.shape[1:])
-        raise ValueError(f"net: expected one number for each class, got outputs of shape {shape}; flatten or pool")
-    index, several = _indices(target, y, names)
-    one_hot = xp.asarray(index[:, :, None] == np.arange(y.shape[1]))
-    if xp.__name__ not in ("numpy", "cupy"):
-        one_hot = xp.asarray(one_hot, device=y.device)
-    R = y[:, None, :] if start == "logit" else backend.ones((), y)
-    return xp.where(one_hot, R, backend.zeros((), y)), index, several
-
-
-def _indices(target: Any, y: Array, names: Sequence[str] | None) -> tuple[np.ndarray[Any, Any], bool]:
-    """Class indices (sample, target), and whether there may be several targets."""
-    samples, outputs = y.shape
-    if names is not None and len(names) != outputs:
-        raise ValueError(f"classes: expected {outputs} names, one for each output, got {len(names)}")
+    if len(outputs) != 1:
+        raise ValueError(f"net: expected one number for each class, got outputs of shape {outputs}; flatten or pool")
+    if names is not None and len(names) != outputs[0]:
+        raise ValueError(f"classes: expected {outputs[0]} names, one for each output, got {len(names)}")
     if hasattr(target, "dtype"):
         target = backend.to_numpy(target).tolist()
-    top = _top(y)
 
-    def index(t: Any, sample: int) -> int:
-        if isinstance(t, str) and t == "top":
-            return int(top[sample])
+    def index(t: Any) -> int:
         if isinstance(t, str):
-            return _by_name(t, names)
+            return TOP if t == "top" else _by_name(t, names)
         if isinstance(t, bool) or not hasattr(t, "__index__"):
             raise TypeError(f"target: expected an index, a class name or 'top', got {t!r}")
         i: int = t.__index__()
-        if not 0 <= i < outputs:
-            raise ValueError(f"target: expected a class from 0 to {outputs - 1}, got {i}")
+        if not 0 <= i < outputs[0]:
+            raise ValueError(f"target: expected a class from 0 to {outputs[0] - 1}, got {i}")
         return i
 
     several = isinstance(target, (list, tuple))
@@ -213,12 +280,12 @@ def _indices(target: Any, y: Array, names: Sequence[str] | None) -> tuple[np.nda
             raise ValueError(f"target: expected as many targets for each of {samples} samples, got {target!r}")
     else:
         rows = [rows] * samples
-    return np.asarray([[index(t, n) for t in row] for n, row in enumerate(rows)]), several
+    return np.asarray([[index(t) for t in row] for row in rows]), several
 
 
-def _top(y: Array) -> list[int]:
-    host = backend.to_numpy(y)
-    return [max(range(len(row)), key=row.__getitem__) for row in host]
+def _top(y: Array) -> np.ndarray[Any, Any]:
+    """The largest output of each sample, (sample, 1), for y (sample, 1, class)."""
+    return np.asarray([[max(range(len(row)), key=row.__getitem__) for row in rows] for rows in backend.to_numpy(y)])
 
 
 def _by_name(name: str, names: Sequence[str] | None) -> int:

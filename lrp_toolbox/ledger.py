@@ -26,6 +26,7 @@ from .modules.container import join
 from .rules import Rule
 
 REASONS = ("bias", "eps", "empty", "padding")
+AMOUNTS = ("arriving", "passed", *REASONS)
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,9 +90,15 @@ class Ledger:
         """start − end − all that was absorbed: 0 in Fractions, rounding in floats."""
         return self.start - self.end - sum(self.absorbed(reason) for reason in REASONS)
 
+    @staticmethod
+    def merge(ledgers: Sequence[Ledger], join: Callable[[list[Array]], Array]) -> Ledger:
+        """The ledgers of several samples or targets as one, for a `join` that puts their arrays side by side."""
+        pages = zip(*(ledger.entries for ledger in ledgers), strict=True)
+        entries = [replace(p[0], **{name: join([getattr(e, name) for e in p]) for name in AMOUNTS}) for p in pages]
+        return Ledger(tuple(entries), join([e.start for e in ledgers]), join([e.end for e in ledgers]))
+
     def _map(self, f: Callable[[Array], Array]) -> Ledger:
-        amounts = ("arriving", "passed", *REASONS)
-        entries = tuple(replace(e, **{name: f(getattr(e, name)) for name in amounts}) for e in self.entries)
+        entries = tuple(replace(e, **{name: f(getattr(e, name)) for name in AMOUNTS}) for e in self.entries)
         return Ledger(entries, f(self.start), f(self.end))
 
     def __str__(self) -> str:
@@ -131,6 +138,10 @@ class Recorder:
     def book(self, name: str = "") -> Page:
         """The page of the layer of that name; pages for the layers inside of it are made with `at`."""
         return Page(self, name)
+
+    def close(self, R: Array, R_in: Array) -> Ledger:
+        """The ledger, once the relevance R of the output has become R_in of the input."""
+        return Ledger(tuple(self.entries), self.amount(_itself, R), self.amount(_itself, R_in))
 
     def amount(self, f: Callable[..., Array], *arrays: Array) -> Array:
         """Σ f(*arrays) over all but the leading axes."""

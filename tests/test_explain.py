@@ -1,5 +1,6 @@
 """explain(): targets, start relevance, layers to keep, and clear errors."""
 
+import sys
 from fractions import Fraction
 from types import SimpleNamespace
 
@@ -87,6 +88,26 @@ def test_start_relevance():
     assert e.labels is None
     assert explain(X[0], None, start=y[0]).R.shape == (4,)
     assert explain(X[0], None, start=several[0]).R.shape == (3, 4)
+
+
+@pytest.mark.parametrize("memory", [1, 300, 2000])
+def test_batches_are_cut_to_fit(monkeypatch, memory):
+    """Whatever fits at a time, the result is the same, samples and targets in order."""
+    x = RNG.standard_normal((5, 4))
+    for target, start in ([[0, "top", 2], "logit"], [[[0], [1], ["top"], [2], [0]], "one"], ["top", "logit"]):
+        whole = explain(x, target, start=start, keep=["relu"], classes=NAMES)
+        monkeypatch.setattr(sys.modules["lrp_toolbox.explain"], "MEMORY", memory)
+        cut = explain(x, target, start=start, keep=["relu"], classes=NAMES)
+        monkeypatch.undo()
+        for name in ("target", "labels"):
+            np.testing.assert_array_equal(getattr(cut, name), getattr(whole, name))
+        np.testing.assert_allclose(cut.R, whole.R)
+        np.testing.assert_allclose(cut.y, whole.y)
+        np.testing.assert_allclose(cut.layers["relu"], whole.layers["relu"])
+        for a, b in zip(cut.ledger, whole.ledger, strict=True):
+            assert a.name == b.name
+            np.testing.assert_allclose(a.bias, b.bias)
+        np.testing.assert_allclose(cut.ledger.end, whole.ledger.end)
 
 
 def test_negative_logits_keep_their_sign():
@@ -190,7 +211,7 @@ def test_bad_values_get_a_clear_error(make, message):
         (lambda: explain(rule="z"), "composite: expected a Composite or a Rule, got 'z'"),
         (lambda: lrp.explain("vgg16-voc", X), "net: expected a module or a loaded model, got str"),
         (lambda: lrp.explain(lrp.Sequential(NET, lrp.SoftMax()), X), "explain the logits"),
-        (lambda: explain(target=None, start=np.ones((2, 3), "float32")), "start is float32, but the output is float64"),
+        (lambda: explain(target=None, start=np.ones((2, 3), "float32")), "start is float32, but x is float64"),
     ],
 )
 def test_wrong_types_get_a_clear_error(make, message):

@@ -9,8 +9,10 @@ standard is used here, and nothing that arrays of Fractions could not do; the fa
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 
 from .. import backend
 from ..backend import Array, namespace
@@ -93,18 +95,27 @@ class Windows:
 
     def sum(self, x: Array) -> Array:
         """Σ over each window: (…, h, w, c) → (…, rows, columns, c)."""
-        size = x.shape[-3:-1]
-        padded, y = self.pad(x), None
-        for _, _, (rows, columns) in self.views(size):
-            seen = padded[..., rows, columns, :]
-            y = seen if y is None else y + seen
-        return y
+        return self._fold(self.pad(x), x.shape[-3:-1], add)
+
+    def max(self, x: Array) -> Array:
+        """The largest of each window."""
+        return self._fold(self.pad(x, float("-inf")), x.shape[-3:-1], namespace(x).maximum)
+
+    def _fold(self, padded: Array, size: tuple[int, int], f: Callable[[Array, Array], Array]) -> Array:
+        """f over each window, down its rows first and then along them: as many steps as the kernel is high and wide."""
+        rows, columns = self.counts(size)
+        y = reduce(f, (padded[..., self._tap(0, i, rows), :, :] for i in range(self.kernel[0])))
+        return reduce(f, (y[..., self._tap(1, j, columns), :] for j in range(self.kernel[1])))
 
     def sum_T(self, s: Array, size: tuple[int, int]) -> Array:
         """The transpose of `sum`: each place of the map gets Σ of s over the windows that see it."""
-        padded = backend.zeros((*s.shape[:-3], *self.extent(size), s.shape[-1]), s)
-        for _, _, (rows, columns) in self.views(size):
-            padded[..., rows, columns, :] += s
+        (rows, columns), (high, wide) = self.counts(size), self.extent(size)
+        across = backend.zeros((*s.shape[:-2], wide, s.shape[-1]), s)
+        for j in range(self.kernel[1]):
+            across[..., self._tap(1, j, columns), :] += s
+        padded = backend.zeros((*s.shape[:-3], high, wide, s.shape[-1]), s)
+        for i in range(self.kernel[0]):
+            padded[..., self._tap(0, i, rows), :, :] += across
         return padded[(..., *self.inside(size), slice(None))]
 
     def correlate(self, x: Array, w: Array, groups: int = 1) -> Array:
