@@ -95,3 +95,19 @@ def map_before_dense(shape: tuple[int, int, int], layers: list[dict]) -> tuple[i
         elif layer["type"] == "flatten":
             break
     return h, w, c
+
+
+def flops(shape: tuple[int, int, int], layers: list[dict]) -> tuple[list[int], list[int]]:
+    """Operations of each convolution for one image, and the number of weights of each dense layer."""
+    (h, w, c), convolutions, dense = shape, [], []
+    for layer in layers:
+        if layer["type"] == "conv":
+            h, w = ((n + 2 * layer["pad"] - layer["k"]) // layer["stride"] + 1 for n in (h, w))
+            convolutions.append(2 * h * w * layer["k"] ** 2 * c // layer["groups"] * layer["out"])
+            c = layer["out"]
+        elif layer["type"] == "pool":
+            h, w = ((n - layer["k"]) // layer["stride"] + 1 for n in (h, w))
+        elif layer["type"] == "dense":
+            dense.append(h * w * c * layer["out"])
+            h, w, c = 1, 1, layer["out"]
+    return convolutions, dense

@@ -213,8 +213,8 @@ def _check_input(net: Module, x: Array) -> tuple[int, ...]:
     parameters = net.parameters()
     if parameters:
         backend.require_same("x", x, "the net", parameters[0])
-    elif not (backend.is_exact(x) or xp.isdtype(x.dtype, "real floating")):
-        raise TypeError(f"x: expected floating point numbers or Fractions, got {x.dtype}")
+    if not backend.is_exact(x) and x.dtype not in (xp.float32, xp.float64):
+        raise TypeError(f"x: expected float32, float64 or Fractions, got {x.dtype}")
     if not backend.is_finite(x):
         raise ValueError("x: expected finite numbers, got NaN or infinity")
     axes = net.input_axes or max(x.ndim - 1, 1)

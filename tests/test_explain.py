@@ -203,8 +203,9 @@ def test_bad_values_get_a_clear_error(make, message):
         (lambda: explain(X.astype("int64")), "x is int64, but the net is float64"),
         (
             lambda: lrp.explain(lrp.Sequential(lrp.ReLU()), np.ones(2, int)),
-            "x: expected floating point numbers or Fractions, got int64",
+            "x: expected float32, float64 or Fractions, got int64",
         ),
+        (lambda: explain(X.astype("float16"), net=NET.astype("float16")), "x: expected float32, float64 or Fractions, got"),
         (lambda: explain([1.0, 2.0]), "expected an array"),
         (lambda: explain(target=True), "target: expected an index, a class name or 'top', got True"),
         (lambda: explain(target=1.5), "target: expected an index, a class name or 'top', got 1.5"),

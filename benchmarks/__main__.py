@@ -1,0 +1,163 @@
+"""python -m benchmarks: every method in every tool, interleaved, each measurement in a process of its own.
+
+    benchmarks/setup.sh                 the peers' environments, once
+    python -m benchmarks                the table: benchmarks/results/cpu.md, .json and .png; about an hour
+    python -m benchmarks --quick        one round, the most telling rows
+    python -m benchmarks --growth       how cost grows with size, depth, batch and targets: benchmarks/results/growth.png
+
+A peer whose environment is missing has a column that says so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from . import nets, report
+
+ROOT = Path(__file__).resolve().parent.parent
+PEERS = ROOT / ".cache" / "peers"
+PYTHON = {
+    "ours": Path(sys.executable),
+    "limit": Path(sys.executable),
+    "zennit": PEERS / "torch" / "bin" / "python",
+    "captum": PEERS / "torch" / "bin" / "python",
+    "innvestigate": PEERS / "tensorflow" / "bin" / "python",
+}
+CASES = [  # (net, method, batch, targets)
+    ("vgg16", "forward", 1, 1),
+    ("vgg16", "epsilon", 1, 1),
+    ("vgg16", "alpha1beta0", 1, 1),
+    ("vgg16", "alpha2beta1", 1, 1),
+    ("vgg16", "cmp_alpha1_flat", 1, 1),
+    ("vgg16", "cmp_alpha2_flat", 1, 1),
+    ("vgg16", "forward", 8, 1),
+    ("vgg16", "cmp_alpha2_flat", 8, 1),
+    ("vgg16", "cmp_alpha2_flat", 1, 10),
+    ("caffenet", "forward", 1, 1),
+    ("caffenet", "epsilon", 1, 1),
+    ("caffenet", "alpha2beta1", 1, 1),
+    ("caffenet", "cmp_alpha2_flat", 1, 1),
+]
+QUICK = [CASES[i] for i in (0, 1, 3, 5)]
+
+
+def measure(tool: str, case: tuple, weights: Path, *more: str, timeout: float = 1800) -> dict:
+    """One worker's answer, or {"refused": why}."""
+    python = PYTHON[tool]
+    if not python.exists():
+        return {"refused": "not installed (benchmarks/setup.sh)"}
+    net, method, batch, targets = case
+    command = [python, "-m", "benchmarks.worker", "--tool", tool, "--net", net, "--method", method, "--batch", batch,
+               "--targets", targets, "--weights", nets.weights(net, weights), *more]  # fmt: skip
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("OPENBLAS", "OMP", "MKL", "PYTHONPATH"))}
+    load = os.getloadavg()[0]
+    try:
+        done = subprocess.run([str(c) for c in command], cwd=ROOT, env=environment, capture_output=True, text=True,
+                              timeout=timeout)  # fmt: skip
+    except subprocess.TimeoutExpired:
+        return {"refused": f"took more than {timeout:.0f} s"}
+    if done.returncode != 0:
+        return {"refused": (done.stderr.strip().splitlines() or ["failed"])[-1][:200]}
+    return {**json.loads(done.stdout.strip().splitlines()[-1]), "load": load}
+
+
+def table(cases: list, rounds: int, tools: list[str], weights: Path) -> list[dict]:
+    """Every case in every tool, `rounds` times, in turn."""
+    rows = [{"case": case, "tools": {tool: {"times": [], "load": []} for tool in tools}} for case in cases]
+    with tqdm(total=rounds * len(cases) * len(tools)) as bar:
+        for _ in range(rounds):
+            for row in rows:
+                for tool in tools:
+                    bar.set_description(f"{' '.join(map(str, row['case']))} {tool}")
+                    kept = row["tools"][tool]
+                    if "refused" not in kept:
+                        found = measure(tool, row["case"], weights)
+                        kept["times"] += found.pop("times", [])
+                        kept["load"].append(found.pop("load", None))
+                        kept["peak_mib"] = max(kept.get("peak_mib", 0), found.pop("peak_mib", 0))
+                        kept.update(found)
+                    bar.update()
+    return rows
+
+
+def agreement(weights: Path, tools: list[str]) -> list[dict]:
+    """How far each peer's relevance is from ours, as a part of the largest: float32, and ε in float64."""
+    rows = []
+    cases = [("epsilon", "float64"), ("alpha1beta0", "float32"), ("alpha2beta1", "float32"), ("cmp_alpha1_flat", "float32"),
+             ("cmp_alpha2_flat", "float32")]  # fmt: skip
+    peers = [t for t in tools if t not in ("ours", "limit")]
+    with tempfile.TemporaryDirectory() as folder:
+        for net in ("vgg16", "caffenet"):
+            for method, dtype in tqdm(cases, desc=f"agreement on {net}"):
+                row = {"net": net, "method": method, "dtype": dtype}
+                case, files = (net, method, 1, 2), {t: Path(folder) / f"{t}.npy" for t in ["ours", *peers]}
+                for tool, file in files.items():
+                    file.unlink(missing_ok=True)
+                    found = measure(tool, case, weights, "--dtype", dtype, "--save", str(file), "--seconds", "0")
+                    if "refused" in found:
+                        row[tool] = found["refused"]
+                ours = np.load(files["ours"])
+                for tool in peers:
+                    if files[tool].exists():
+                        row[tool] = float(abs(np.load(files[tool]) - ours).max() / abs(ours).max())
+                rows.append(row)
+    return rows
+
+
+def growth(weights: Path, rounds: int) -> dict[str, list[dict]]:
+    """Ours beside the limit, over image size, depth, batch and targets."""
+    cmp = "cmp_alpha2_flat"
+    series = {
+        "image size": [(f"vgg16:size={s}", cmp, 1, 1) for s in (64, 96, 128, 192, 224, 320, 448, 512)],
+        "blocks": [(f"vgg16:size=64,depth={d}", cmp, 1, 1) for d in (1, 2, 3, 4, 5)],
+        "images": [("vgg16", cmp, n, 1) for n in (1, 2, 4, 8, 16)],
+        "targets": [("vgg16", cmp, 1, n) for n in (1, 2, 5, 10, 20)],
+    }
+    return {name: table(cases, rounds, ["ours", "limit"], weights) for name, cases in series.items()}
+
+
+def machine() -> dict:
+    info = Path("/proc/cpuinfo")
+    names = [
+        line.split(":")[1].strip() for line in (info.read_text() if info.exists() else "").splitlines() if "model name" in line
+    ]
+    git = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True)
+    return {
+        "processor": names[0] if names else platform.processor(),
+        "cores": len(os.sched_getaffinity(0)),
+        "system": platform.platform(),
+        "commit": git.stdout.strip(),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--growth", action="store_true")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--tools", nargs="+", default=list(PYTHON), choices=list(PYTHON))
+    parser.add_argument("--no-agreement", action="store_true", help="leave out the comparison of relevances")
+    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results")
+    parser.add_argument("--weights", type=Path, default=ROOT / ".cache" / "benchmark-weights")
+    a = parser.parse_args()
+    a.out.mkdir(parents=True, exist_ok=True)
+    if a.growth:
+        report.write_growth(growth(a.weights, a.rounds), machine(), a.out)
+        return
+    rows = table(QUICK if a.quick else CASES, 1 if a.quick else a.rounds, a.tools, a.weights)
+    agreed = [] if a.no_agreement else agreement(a.weights, a.tools)
+    print(report.write_table(rows, agreed, machine(), a.out, "quick" if a.quick else "cpu"))
+
+
+if __name__ == "__main__":
+    main()

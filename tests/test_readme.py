@@ -1,0 +1,99 @@
+"""What the README and CONTRIBUTING show runs, and says what they say."""
+
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from conftest import ROOT
+
+import lrp_toolbox as lrp
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+CODE = re.compile(r"^( *)```python\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
+
+
+def blocks(text):
+    return [re.sub(f"^{indent}", "", code, flags=re.MULTILINE) for indent, code in CODE.findall(text)]
+
+
+def test_ten_lines_of_python(monkeypatch, tmp_path, capsys):
+    code = blocks(README)[0].replace('"models/', f'"{ROOT.as_posix()}/models/')
+    monkeypatch.chdir(tmp_path)
+    assert len([line for line in code.splitlines() if line.strip()]) <= 10
+    exec(code, {})
+    out = capsys.readouterr().out
+    assert out.startswith("['cat' 'dog'] [")
+    assert "block1_conv1" in out
+    assert (tmp_path / "cat-overlay.png").exists()
+
+
+def test_a_network_and_a_composite_of_ones_own():
+    rng = np.random.default_rng(0)
+    given = {
+        "w": rng.standard_normal((3, 3, 1, 2)),
+        "b": rng.standard_normal(2),
+        "v": rng.standard_normal((8, 5)),
+        "c": rng.standard_normal(5),
+        "x": rng.uniform(-1, 1, (4, 4, 1)),
+        "R": rng.standard_normal((4, 4, 2)),
+    }
+    exec(blocks(README)[1], given)
+    assert given["e"].R.shape == (2, 4, 4, 1)
+
+
+def test_exact_arithmetic(capsys):
+    exec(blocks(README)[2], {})
+    printed = re.search(r"print\(e\.R.*?#\s+(.*?)     and", README).group(1)
+    assert capsys.readouterr().out.strip() == printed
+
+
+def test_rules_on_the_command_line_are_those_of_the_table():
+    from lrp_toolbox.cli import parse_composite
+
+    model = lrp.load("lenet5-mnist")
+    for python, typed in re.findall(r"\| `(\w+\(.*?\))` \| `(\S+?)`", README):
+        spec = parse_composite(typed, model)
+        expected = eval(python, vars(lrp) | {"low": model.bounds[0], "high": model.bounds[1]})
+        expected = expected if isinstance(expected, lrp.Composite) else lrp.uniform(expected)
+        assert spec == expected, (python, typed)
+
+
+def test_files_that_are_named_exist():
+    for text in (README, CONTRIBUTING, (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")):
+        for link in re.findall(r"\]\((?!http)([^)#]+)\)", text):
+            assert (ROOT / link).exists(), link
+
+
+@pytest.mark.parametrize("recipe", ["rule", "layer"])
+def test_recipes_work_to_the_letter(tmp_path, recipe):
+    """The code of a recipe, put where it says, in a copy of the package; the new rule or layer closes its ledger."""
+    rule, layer = blocks(CONTRIBUTING)
+    files = {path.relative_to(ROOT): path.read_text(encoding="utf-8") for path in (ROOT / "lrp_toolbox").rglob("*.py")}
+    for path, text in files.items():
+        target = tmp_path / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if recipe == "rule" and path.name == "rules.py":
+            text = text.replace("RULES: tuple", f"{rule}\n\nRULES: tuple")
+        if recipe == "layer" and path.name == "linear.py":
+            text += f"\n\n{layer}"
+        target.write_text(text, encoding="utf-8")
+    made = {
+        "rule": "Linear(np.ones((4, 3)), np.ones(3)), lrp_toolbox.rules.Absolute()",
+        "layer": "lrp_toolbox.modules.linear.PairSum(np.arange(1.0, 4.0)), lrp_toolbox.AlphaBeta(1)",
+    }[recipe]
+    check = f"""
+import numpy as np, lrp_toolbox
+from lrp_toolbox import Linear
+layer, rule = {made}
+n = 4 if isinstance(layer, Linear) else 6
+x = np.random.default_rng(0).standard_normal((2, n))
+e = lrp_toolbox.explain(lrp_toolbox.Sequential(layer, Linear(np.ones((3, 2)))), x, [0, 1], rule)
+assert abs(e.ledger.rounding).max() < 1e-12, e.ledger
+g = layer.gradient(layer.trace(x), layer.forward(x))
+assert np.isclose((g * x).sum(), (layer.forward(x) * layer.apply(x, layer.w)).sum())
+assert rule.relprop(layer, x, layer.forward(x)).shape == x.shape
+"""
+    subprocess.run([sys.executable, "-W", "error", "-c", check], cwd=tmp_path, check=True)
