@@ -9,6 +9,8 @@ import dataclasses
 import json
 import os
 import shutil
+import site
+import sys
 import tempfile
 import zipfile
 from collections.abc import Mapping
@@ -62,9 +64,10 @@ class Model:
 
 def model_folders() -> list[Path]:
     """Where models are looked for by name: $LRP_TOOLBOX_MODELS, the project's `models/`, and what was installed with it."""
-    package = Path(__file__).resolve().parent
     asked = os.environ.get("LRP_TOOLBOX_MODELS")
-    return [*([Path(asked)] if asked else []), package.parent / "models", package / "models"]
+    checkout = Path(__file__).resolve().parent.parent / "models"
+    installed = [Path(base) / "share" / "lrp_toolbox" / "models" for base in (sys.prefix, site.getuserbase())]
+    return [*([Path(asked)] if asked else []), checkout, *installed]
 
 
 def available() -> dict[str, Path]:
