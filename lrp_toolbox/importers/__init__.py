@@ -1,0 +1,1 @@
+"""Networks trained elsewhere, from the files their frameworks wrote, without the frameworks."""
