@@ -4,8 +4,8 @@
     python data_scripts/train_vgg16_voc.py --evaluate models/vgg16-voc      only its average precision on `val`
 
 NumPy only, and seeded. The convolutions are frozen, so what comes out of them (pool5) is computed once for each view of a
-photograph and kept in --cache; a run that was interrupted goes on where it stopped. That takes about an hour and a half
-on two cores; the dense layers then take a quarter of an hour.
+photograph and kept in --cache; a run that was interrupted goes on where it stopped. That takes about two
+hours on two cores; the dense layers then take two minutes.
 """
 
 from __future__ import annotations

@@ -30,6 +30,25 @@ def test_ten_lines_of_python(monkeypatch, tmp_path, capsys):
     assert (tmp_path / "cat-overlay.png").exists()
 
 
+def test_output_of_the_command(monkeypatch, tmp_path, capsys):
+    """What the README says that the command prints, it prints: words, and numbers to 1 %, but for ε and rounding."""
+    from lrp_toolbox.cli import main
+
+    command, shown = re.search(r"```\n\$ lrp (.*?)\n(.*?)```", README, re.DOTALL).groups()
+    monkeypatch.chdir(tmp_path)
+    assert main(command.split()) == 0
+    printed = capsys.readouterr().out.replace(f"{ROOT.as_posix()}/", "")
+    assert len(printed.splitlines()) == len(shown.splitlines())
+    for a, b in zip(printed.splitlines(), shown.splitlines(), strict=True):
+        assert len(a.split()) == len(b.split())
+        for x, y in zip(a.split(), b.split(), strict=True):
+            number = re.fullmatch(r"-?\d[\d.]*(e-?\d+)?", y)
+            if number and abs(float(y)) > 1e-4:
+                assert float(x) == pytest.approx(float(y), rel=0.01)
+            elif not number and x not in "+−-":
+                assert x == y
+
+
 def test_a_network_and_a_composite_of_ones_own():
     rng = np.random.default_rng(0)
     given = {

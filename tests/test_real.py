@@ -118,13 +118,27 @@ def test_vgg16_z_is_gradient_times_input_in_double(vgg16, data, val):
     np.testing.assert_allclose(R, expected, rtol=1e-5, atol=1e-8 * abs(expected).max())
 
 
-def test_vgg16_float32_is_close_to_float64(vgg16, data, val):
-    """αβ sums what has one sign, and is as exact as float32 gets; z and ε divide by sums that cancel (measured: 1e-3)."""
+@pytest.mark.parametrize(
+    ("composite", "each_step", "whole"),
+    [(lrp.lrp_cmp(), 1e-5, 1e-2), (lrp.AlphaBeta(1), 1e-5, 1e-2), (lrp.Epsilon(1e-6), 2e-2, 0.2)],
+    ids=["cmp", "alphabeta", "epsilon"],
+)
+def test_vgg16_float32_is_close_to_float64(vgg16, data, val, composite, each_step, whole):
+    """Layer by layer to rounding: αβ sums what has one sign; ε divides by sums that cancel (measured: 3e-3).
+
+    The whole map is less alike, for rounding decides who wins in a max-pooling window of all but equal values, such as in a
+    plain sky: single pixels jump by some percent of the largest (measured: 3 %), which is 0.1 % of all relevance.
+    """
+    net, double = vgg16.net, vgg16.net.astype(np.float64)
     x = photo(data, vgg16, val[11][0])
-    double = vgg16.net.astype(np.float64)
-    for composite, bound in ((lrp.lrp_cmp(), 1e-4), (lrp.AlphaBeta(1), 1e-5), (lrp.Epsilon(1e-6), 5e-2)):
-        R, exact = (lrp.explain(n, v, 7, composite).R for n, v in ((vgg16.net, x), (double, x.astype(np.float64))))
-        assert abs(R - exact).max() <= bound * abs(exact).max()
+    e = lrp.explain(net, x, 7, composite, keep=["*"])
+    trace = net.trace(x, rule=e.rules.tree)
+    below = [e.R] + [e.layers[name] for name in net.names]
+    for name, layer, t, R_in, rule in zip(net.names, double.children, trace.children, below, e.rules.tree, strict=False):
+        exact = layer.relprop(layer.trace(t.x.astype(np.float64), rule=rule), e.layers[name].astype(np.float64), rule)
+        assert abs(R_in - exact).max() <= each_step * abs(exact).max(), name
+    exact = lrp.explain(double, x.astype(np.float64), 7, composite).R
+    assert abs(e.R - exact).sum() <= whole * abs(exact).sum()
 
 
 def likeness(a, b):
