@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
@@ -21,17 +22,22 @@ Module = Any  # an array module
 
 __all__ = [
     "Array",
+    "Lazy",
     "asarray",
     "beside",
     "elementwise",
+    "evaluated",
     "is_exact",
     "is_finite",
     "like",
     "namespace",
     "negative_part",
     "ones",
+    "only",
     "positive_part",
+    "quotient",
     "require_same",
+    "signed",
     "smallest_divisor",
     "to_numpy",
     "total",
@@ -128,6 +134,26 @@ def _full(shape: tuple[int, ...], value: int, x: Array) -> Array:
     return xp.full(shape, like(value, x), dtype=x.dtype, **device)
 
 
+@dataclass(frozen=True, eq=False)
+class Lazy:
+    """f(*arrays), worked out where it is asked for and as far as it is: lazy[part] = f(*(a[part] for a in arrays)).
+
+    f keeps the leading axes and works on each place of these by itself, such as max(w, 0), or joining along the last axis.
+    w⁺ of a dense layer is so never in memory as a whole.
+    """
+
+    f: Callable[..., Array]
+    arrays: tuple[Array, ...]  # or Lazy themselves
+
+    def __getitem__(self, part: Any) -> Array:
+        return self.f(*(a[part] for a in self.arrays))
+
+
+def evaluated(a: Array | Lazy) -> Array:
+    """The array that a Lazy stands for; an array as it is."""
+    return cpu.evaluated(a) if isinstance(a, Lazy) else a
+
+
 def elementwise(f: Callable[..., Array], *arrays: Array) -> Array:
     """f(*arrays) for an f that works on each element by itself. Large NumPy arrays go through the cache in pieces."""
     return cpu.in_pieces(f, *arrays) if cpu.pays(*arrays) else f(*arrays)
@@ -153,6 +179,28 @@ def positive_part(x: Array) -> Array:
 def negative_part(x: Array) -> Array:
     """x⁻ = min(x, 0)."""
     return elementwise(lambda x: namespace(x).minimum(x, like(0, x)), x)
+
+
+def only(a: Array, where: Array) -> Array:
+    """a where `where`, else 0."""
+    return cpu.only(a, where) if cpu.suits(a) else namespace(a).where(where, a, zeros((), a))
+
+
+def quotient(a: Array, b: Array, nothing: Array) -> Array:
+    """a / b, and 0 where b is `nothing` to divide by."""
+    if cpu.suits(a, b):
+        return cpu.only(a / (b + nothing), ~nothing) if nothing.any() else a / b
+    xp = namespace(a, b)
+    return xp.where(nothing, zeros((), b), a / xp.where(nothing, ones((), b), b))
+
+
+def signed(value: int | float | Fraction, x: Array) -> Array:
+    """value · sign(x), with sign(0) = +1."""
+    value = like(value, x)
+    if cpu.suits(x):
+        return np.copysign(x.dtype.type(value), x + 0)  # −0 + 0 = +0
+    v = value * ones((), x)
+    return namespace(x).where(x >= 0, v, -v)
 
 
 def is_finite(x: Array) -> bool:

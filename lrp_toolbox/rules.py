@@ -38,7 +38,7 @@ from operator import add, mul
 from typing import Any, ClassVar, Literal, Protocol
 
 from . import backend
-from .backend import Array, elementwise, like, namespace
+from .backend import Array, Lazy, elementwise, like, namespace
 
 Number = int | float | Fraction
 BiasPolicy = Literal["absorb", "ignore", "distribute"]
@@ -53,7 +53,7 @@ class _One:
 
 
 ONE = _One()
-Weights = Array | _One
+Weights = Array | Lazy | _One
 
 
 class Layer(Protocol):
@@ -67,6 +67,7 @@ class Layer(Protocol):
     def apply(self, x: Array, w: Weights) -> Array: ...
     def apply_T(self, s: Array, w: Weights, shape: tuple[int, ...]) -> Array: ...
     def join(self, arrays: Sequence[Array]) -> Array: ...  # as if the layer had so many times its outputs
+    def join_times(self, R: Array, factors: Sequence[Number]) -> Array: ...  # R times each factor, joined
     def separate(self, z: Array, n: int) -> list[Array]: ...  # the inverse of `join`
     def blind(self, x: Array) -> Array | None: ...  # the outputs that see nothing but padding; None if there are none
 
@@ -134,11 +135,9 @@ def divide(R: Array, z: Array, eps: Number = 0) -> Array:
 
 
 def _divide(R: Array, z: Array, eps: Number) -> Array:
-    xp = namespace(R, z)
     if eps:
-        z = xp.where(z >= 0, z + like(eps, z), z - like(eps, z))
-    nothing = vanishes(z)
-    return xp.where(nothing, backend.zeros((), z), R / xp.where(nothing, backend.ones((), z), z))
+        z = z + backend.signed(eps, z)
+    return backend.quotient(R, z, vanishes(z))
 
 
 def vanishes(z: Array) -> Array:
@@ -160,15 +159,14 @@ def _evenly(layer: Layer, taken: Array, x: Array, book: Book | None) -> Array:
 
 def _enter(book: Book, layer: Layer, x: Array, R: Array, z: Array, s: Array, eps: Number) -> None:
     """What ε took, and what had no one to go to: for want of contributions, or because the window saw only padding."""
-    xp = namespace(R, z)
-    nothing, blind = backend.zeros((), z), layer.blind(x)
+    blind = layer.blind(x)
     if eps:
-        book.lose("eps", lambda s, z: xp.where(z >= 0, s, -s) * like(eps, s), s, z)
+        book.lose("eps", lambda s, z: s * backend.signed(eps, z), s, z)
     if blind is None:
-        book.lose("empty", lambda R, s: xp.where(s == 0, R, nothing), R, s)
+        book.lose("empty", lambda R, s: backend.only(R, s == 0), R, s)
     else:
-        book.lose("empty", lambda R, s, blind: xp.where((s == 0) & ~blind, R, nothing), R, s, blind)
-        book.lose("padding", lambda R, s, blind: xp.where((s == 0) & blind, R, nothing), R, s, blind)
+        book.lose("empty", lambda R, s, blind: backend.only(R, (s == 0) & ~blind), R, s, blind)
+        book.lose("padding", lambda R, s, blind: backend.only(R, (s == 0) & blind), R, s, blind)
 
 
 # ---- What a rule is made of ------------------------------------------------------------------------------------------
@@ -181,21 +179,24 @@ class Operand:
         self.array = array
         self.nonneg = nonneg  # known from the structure (behind a ReLU), without asking the data
 
+    def _derived(self, f: Callable[..., Array], *others: Operand) -> Array:
+        return f(self.array, *(other.array for other in others))
+
     @cached_property
     def pos(self) -> Operand:
-        return self if self.nonneg else Operand(backend.positive_part(self.array), nonneg=True)
+        return self if self.nonneg else type(self)(self._derived(backend.positive_part), nonneg=True)
 
     @cached_property
     def neg(self) -> Operand | None:
-        return None if self.nonneg else Operand(backend.negative_part(self.array))
+        return None if self.nonneg else type(self)(self._derived(backend.negative_part))
 
     @cached_property
     def square(self) -> Operand:
-        return Operand(self.array * self.array, nonneg=True)
+        return type(self)(self._derived(lambda a: a * a), nonneg=True)
 
     def plus(self, factor: Number, other: Operand | None) -> Operand:
         """self + factor · other."""
-        return self if other is None else Operand(self.array + other.array * like(factor, self.array))
+        return self if other is None else type(self)(self._derived(lambda a, b: a + b * like(factor, a), other))
 
 
 class Input(Operand):
@@ -205,7 +206,12 @@ class Input(Operand):
 
 
 class Weight(Operand):
+    """Weights are many: their parts are worked out by the layer, some at a time."""
+
     one = Operand(ONE, nonneg=True)
+
+    def _derived(self, f: Callable[..., Array], *others: Operand) -> Array:
+        return Lazy(f, (self.array, *(other.array for other in others)))
 
 
 class _NoBias(Operand):
@@ -239,7 +245,8 @@ def _joined(layer: Layer, parts: Sequence[Part]) -> tuple[list[tuple[Array, Weig
             x = columns[0][0]
             assert x is not None
             assert all(x_n is x for x_n, _ in columns)
-            terms.append((x.array, weights[0] if len(weights) == 1 else layer.join(weights)))
+            joined = weights[0] if len(weights) == 1 else Lazy(lambda *w: layer.join(w), tuple(weights))
+            terms.append((x.array, joined))
     if parts[0].b is NO_BIAS:
         return terms, None
     biases = [part.b.array for part in parts]
@@ -262,10 +269,11 @@ class Rule:
         raise TypeError(f"{self} is for layers that do not mix their inputs, not for a layer with weights")
 
     def divide_among(
-        self, parts: Sequence[Part], R: Array, z: Sequence[Array], plain: Callable[[], Array], book: Book | None
-    ) -> list[Array]:
-        """How much of R goes to each part: the part's own weight, unless a rule looks at z (or at the plain z_j)."""
-        return [R if part.weight == 1 else R * like(part.weight, R) for part in parts]
+        self, layer: Layer, parts: Sequence[Part], R: Array, z: Array, plain: Callable[[], Array], book: Book | None
+    ) -> Array:
+        """How much of R goes to each part, joined: the part's own weight, unless a rule looks at z (or at the plain z_j)."""
+        weights = [part.weight for part in parts]
+        return R if weights == [1] else layer.join_times(R, weights)
 
     def forward(self, layer: Layer, x: Array, nonneg: bool = False) -> tuple[Array, Array | None]:
         """y of `layer` and, where they come with it for nothing, the denominators that `relprop` will need."""
@@ -296,10 +304,7 @@ class Rule:
         def plain() -> Array:
             return y if y is not None and b.array is layer.b else total(layer, [(x, layer.w)], b.array)
 
-        if len(parts) == 1:
-            [R] = self.divide_among(parts, R, [z], plain, book)
-        else:
-            R = layer.join(self.divide_among(parts, R, layer.separate(z, len(parts)), plain, book))
+        R = self.divide_among(layer, parts, R, z, plain, book)
         return share(layer, terms, b_joined, R, self.eps, z=z, bias=self.bias, book=book)
 
     def _operands(self, layer: Layer, x: Array, nonneg: bool) -> tuple[Input, Weight, Operand]:
@@ -390,16 +395,16 @@ class AlphaBeta(Rule):
         return parts if self.renormalize else [part for part in parts if part.weight != 0]
 
     def divide_among(
-        self, parts: Sequence[Part], R: Array, z: Sequence[Array], plain: Callable[[], Array], book: Book | None
-    ) -> list[Array]:
+        self, layer: Layer, parts: Sequence[Part], R: Array, z: Array, plain: Callable[[], Array], book: Book | None
+    ) -> Array:
         if not self.renormalize:
-            return super().divide_among(parts, R, z, plain, book)
+            return super().divide_among(layer, parts, R, z, plain, book)
         xp = namespace(R)
-        no_act, no_inh = (vanishes(z_part) for z_part in z)
+        no_act, no_inh = (vanishes(part) for part in layer.separate(z, 2))
         nothing = backend.zeros((), R)
         R_act = xp.where(no_inh, R, xp.where(no_act, nothing, R * like(self.alpha, R)))  # both empty: lost here
         R_inh = xp.where(no_inh, nothing, xp.where(no_act, R, R * like(self.beta, R)))
-        return [R_act, R_inh]
+        return layer.join([R_act, R_inh])
 
     def forward(self, layer: Layer, x: Array, nonneg: bool = False) -> tuple[Array, Array | None]:
         """z⁺_j and z⁻_j in one product, and with them y_j, which is their sum."""
@@ -408,7 +413,7 @@ class AlphaBeta(Rule):
             return super().forward(layer, x, nonneg)
         z = total(layer, *_joined(layer, parts))
         act, inh = layer.separate(z, 2)
-        y = act + inh
+        y = elementwise(add, act, inh)
         return (y + layer.b if self.bias == "ignore" and layer.b is not None else y), z
 
 
@@ -449,12 +454,12 @@ class Gamma(Rule):
         ]
 
     def divide_among(
-        self, parts: Sequence[Part], R: Array, z: Sequence[Array], plain: Callable[[], Array], book: Book | None
-    ) -> list[Array]:
-        xp, z_j, nothing = namespace(R), plain(), backend.zeros((), R)
+        self, layer: Layer, parts: Sequence[Part], R: Array, z: Array, plain: Callable[[], Array], book: Book | None
+    ) -> Array:
+        z_j = plain()
         if book is not None:
-            book.lose("empty", lambda R, z_j: xp.where(z_j == 0, R, nothing), R, z_j)
-        return [xp.where(z_j > 0, R, nothing), xp.where(z_j < 0, R, nothing)]
+            book.lose("empty", lambda R, z_j: backend.only(R, z_j == 0), R, z_j)
+        return layer.join([backend.only(R, z_j > 0), backend.only(R, z_j < 0)])
 
 
 @dataclass(frozen=True, repr=False)

@@ -3,6 +3,7 @@
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+import array_api_strict
 import numpy as np
 import pytest
 from hypothesis import given
@@ -76,6 +77,65 @@ def test_inputs_that_are_views():
         back = cpu.correlate_T(y[::, ::-1], w[..., :], windows, (9, 8), 1)
         np.testing.assert_allclose(back, windows.correlate_T(y[::, ::-1], w, (9, 8)))
         np.testing.assert_array_equal(x, before)
+
+
+@given(rngs(), st.integers(1, 40), st.integers(1, 9), st.integers(1, 40), st.sampled_from([1, 30, 1000]), st.floats(0, 1))
+def test_dense_layers_in_blocks(rng, inputs, outputs, samples, block, zeros):
+    """For an array of weights, and for weights that are worked out block by block; with inputs that are 0 for all samples."""
+    x, w = rng.standard_normal((samples, inputs)), rng.standard_normal((inputs, outputs))
+    x[:, rng.random(inputs) < zeros] = 0
+    s = rng.standard_normal((2, samples, 2 * outputs))
+    parts = np.concatenate([np.maximum(w, 0), w * w], axis=1)
+    lazy = backend.Lazy(lambda *w: np.concatenate(w, axis=-1), (backend.Lazy(backend.positive_part, (w,)), w * w))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cpu, "BLOCK", block)
+        for threads in ("1", "3"):
+            patch.setenv("LRP_NUM_THREADS", threads)
+            np.testing.assert_allclose(cpu.dense(x, w, inputs), x @ w, rtol=1e-9, atol=1e-12)
+            np.testing.assert_allclose(cpu.dense(x, lazy, inputs), x @ parts, rtol=1e-9, atol=1e-12)
+            np.testing.assert_allclose(cpu.dense_T(s, lazy, inputs), s @ parts.T, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("threads", ["1", "2"])
+def test_lazy_weights_of_a_convolution(monkeypatch, threads):
+    monkeypatch.setenv("LRP_NUM_THREADS", threads)
+    monkeypatch.setattr(cpu, "BLOCK", 10)
+    w = np.random.default_rng(0).standard_normal((3, 2, 5, 4))
+    lazy = backend.Lazy(np.multiply, (backend.Lazy(backend.positive_part, (w,)), w))
+    np.testing.assert_array_equal(backend.evaluated(lazy), np.maximum(w, 0) * w)
+    np.testing.assert_array_equal(lazy[1, :1], (np.maximum(w, 0) * w)[1, :1])
+
+
+ODD = [0.0, -0.0, 1.0, -1.0, 1e-40, -1e-40, 5e-324, 3e38, float("inf"), -float("inf")]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_choices_without_branches_are_those_of_where(dtype):
+    """`only`, `quotient` and `signed`, bit by bit, beside what the array API standard gives."""
+    with np.errstate(all="ignore"):
+        a, b = (part.ravel() for part in np.meshgrid(np.asarray(ODD, dtype), np.asarray(ODD, dtype)))
+        a, nothing = np.nan_to_num(a, posinf=3.0, neginf=-3.0), abs(b) < 1e-30
+        A, B, N = (array_api_strict.asarray(v) for v in (a, b, nothing))
+        for here, there in (
+            (backend.only(a, nothing), backend.only(A, N)),
+            (backend.quotient(a, b, nothing), backend.quotient(A, B, N)),
+            (backend.quotient(a, a, a == 9), backend.quotient(A, A, A == 9)),
+            (backend.signed(0.25, b), backend.signed(0.25, B)),
+            (backend.only(a.reshape(10, 10)[::2, ::3], np.eye(10, dtype=bool)[::2, ::3]), None),
+        ):
+            assert here.dtype == dtype
+            if there is not None:
+                np.testing.assert_array_equal(here, lrp.to_numpy(there))
+        np.testing.assert_array_equal(
+            backend.only(a.reshape(10, 10), np.eye(10, dtype=bool)), np.diag(np.diag(a.reshape(10, 10)))
+        )
+
+
+def test_work_within_work_does_not_wait_for_itself(monkeypatch):
+    monkeypatch.setenv("LRP_NUM_THREADS", "2")
+    done = []
+    cpu.spread(lambda i: cpu.spread(lambda j: done.append((i, j)), range(3)), range(4))
+    assert sorted(done) == [(i, j) for i in range(4) for j in range(3)]
 
 
 @pytest.mark.parametrize("threads", ["1", "2", "7"])

@@ -121,16 +121,6 @@ def test_methods_are_the_rules(case):
         assert (found == by_rule(rule)).all()
 
 
-@given(linear_cases(), rules())
-def test_dense_layers_share_some_outputs_at_a_time(case, rule):
-    whole, page = by_toolbox(rule, case)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lrp_toolbox.modules.linear.BLOCK", 2 * case.W.shape[0])
-        found, page_of_blocks = by_toolbox(rule, case)
-    assert (found == whole).all()
-    assert all(getattr(page, r) == getattr(page_of_blocks, r) for r in ("passed", "bias", "eps", "empty", "padding"))
-
-
 @given(linear_cases())
 def test_structure_that_says_x_is_not_negative_changes_nothing(case):
     """Behind a ReLU half of the αβ terms are left out, because they are known to be 0."""

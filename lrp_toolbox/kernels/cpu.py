@@ -26,6 +26,7 @@ Array = Any  # numpy.ndarray, wherever it stands here
 
 TILE = 1 << 20  # bytes of a tile; at least as many as the weights have, since BLAS packs these anew for each tile
 PIECE = 1 << 16  # elements of a piece of an elementwise formula
+BLOCK = 1 << 18  # weights of a dense layer that are worked on at a time
 
 
 class Windows(Protocol):
@@ -91,15 +92,31 @@ def _blas() -> Any:
 
 
 def spread(work: Callable[[Any], None], tasks: Iterable[Any]) -> None:
-    """`work(task)` for every task, by all threads. A single task is done here, with all of BLAS' threads."""
+    """`work(task)` for every task, by all threads. A single task is done here, with all of BLAS' threads.
+
+    What is spread from within a task is done by the thread that has it.
+    """
     tasks, n = list(tasks), threads()
-    if n == 1 or len(tasks) == 1:
+    if n == 1 or len(tasks) == 1 or _busy():
         for task in tasks:
             work(task)
         return
     with _one_blas_thread():
-        for done in [_pool(n).submit(work, task) for task in tasks]:
+        for done in [_pool(n).submit(_task, work, task) for task in tasks]:
             done.result()
+
+
+def _task(work: Callable[[Any], None], task: Any) -> None:
+    _local.busy = True
+    try:
+        work(task)
+    finally:
+        _local.busy = False
+
+
+def _busy() -> bool:
+    """Whether this thread is at work on a task already."""
+    return getattr(_local, "busy", False)
 
 
 _local = threading.local()
@@ -235,12 +252,78 @@ def _written_out(strip: Array, windows: Windows, rows: int, columns: int) -> Arr
     return out.reshape(rows * columns, kh * kw * channels)
 
 
+# ---- dense layers ----------------------------------------------------------------------------------------------------
+
+
+def dense(x: Array, w: Any, inputs: int) -> Array:
+    """Σ_i x_i w_ij: x (…, in), w (in, out), which may be Lazy → (…, out).
+
+    It takes as long as reading the weights, and so reads only the rows of inputs that are not 0.
+    """
+    rows = x.reshape(-1, inputs)
+    out = w[:1].shape[1]
+    used: Any = np.flatnonzero(rows.any(axis=0)) if len(rows) <= FEW else np.arange(inputs)
+    skip = 4 * len(used) < 3 * inputs  # gathering rows costs something, too
+    blocks = _blocks(len(used) if skip else inputs, out)
+    runs = [blocks[k::RUNS] for k in range(min(RUNS, len(blocks)))]  # as many for any number of threads: the same sums
+    sums = np.zeros((len(runs), len(rows), out), x.dtype)
+
+    def work(k: int) -> None:
+        for block in runs[k]:
+            part = used[block] if skip else block
+            sums[k] += rows[:, part] @ w[part]
+
+    spread(work, range(len(runs)))
+    return sums.sum(axis=0).reshape(*x.shape[:-1], out)
+
+
+def dense_T(s: Array, w: Any, inputs: int) -> Array:
+    """Σ_j w_ij s_j: s (…, out), w (in, out) → (…, in)."""
+    rows = s.reshape(-1, s.shape[-1])
+    out = np.empty((len(rows), inputs), s.dtype)
+
+    def work(block: slice) -> None:
+        np.matmul(rows, w[block].T, out=out[:, block])
+
+    spread(work, _blocks(inputs, rows.shape[1]))
+    return out.reshape(*s.shape[:-1], inputs)
+
+
+FEW = 16  # samples (and targets) up to which a dense layer waits for memory rather than for arithmetic
+RUNS = 8
+
+
+def _blocks(inputs: int, out: int) -> list[slice]:
+    """The inputs of a dense layer, in blocks of about BLOCK weights."""
+    step = max(1, BLOCK // out)
+    return [slice(first, min(first + step, inputs)) for first in range(0, inputs, step)]
+
+
+def evaluated(w: Any) -> Array:
+    """The whole of a Lazy array, by all threads; see `lrp_toolbox.backend.Lazy`."""
+    first = w
+    while not hasattr(first, "shape"):
+        first = first.arrays[0]
+    places = list(np.ndindex(first.shape[:-2]))
+    if len(places) < 2 or not suits(first) or first.size < BLOCK:
+        return w[...]
+    part = w[places[0]]
+    out = np.empty((*first.shape[:-2], *part.shape), part.dtype)
+    out[places[0]] = part
+
+    def work(place: tuple[int, ...]) -> None:
+        out[place] = w[place]
+
+    spread(work, places[1:])
+    return out
+
+
 # ---- elementwise -----------------------------------------------------------------------------------------------------
 
 
 def pays(*arrays: Array) -> bool:
     """Whether an elementwise formula over these arrays is large enough to be worth cutting."""
-    return suits(*arrays) and max(a.size for a in arrays) >= 2 * PIECE
+    return max(a.size for a in arrays) >= 2 * PIECE and suits(*arrays) and not _busy()
 
 
 def in_pieces(f: Callable[..., Array], *arrays: Array) -> Array:
@@ -268,6 +351,12 @@ def sum_in_pieces(f: Callable[..., Array], lead: int, *arrays: Array) -> Array:
     spread(work, range(len(cuts)))
     total: Array = sums.sum(axis=0)
     return total
+
+
+def only(a: Array, where: Array) -> Array:
+    """a where `where`, else 0: bits and a mask, for a choice at random costs more than the arithmetic around it."""
+    bits = np.dtype(f"i{a.itemsize}")
+    return (a.view(bits) & -(where.astype(bits))).view(a.dtype)
 
 
 def _cuts(shape: tuple[int, ...], axes: Iterable[int]) -> list[tuple[Any, ...]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from operator import add, mul
 from typing import Any, ClassVar
 
 from .. import backend, rules
@@ -188,7 +189,7 @@ class LinearModule(Layer):
     apply(x, w)            Σ_i x_i w_ij     without bias
     apply_T(s, w, shape)   Σ_j w_ij s_j     in the trailing axes of `shape`; s and the result may have more leading axes
 
-    for the weights w that are handed in: an array like the layer's own `w`, or `ONE` for 1 on every connection.
+    for the weights w that are handed in: an array like the layer's own `w`, a `Lazy` one, or `ONE` for 1 on every connection.
     """
 
     w: Array
@@ -208,6 +209,13 @@ class LinearModule(Layer):
         """Several arrays over the outputs (weights, biases, relevances) as one, as of a layer with so many times as many."""
         return namespace(*arrays).concat(list(arrays), axis=-1)
 
+    def join_times(self, R: Array, factors: Sequence[Number]) -> Array:
+        """R times each factor, joined."""
+        xp = namespace(R)
+        column = xp.stack([backend.ones((1,), R) * backend.like(f, R) for f in factors])
+        joined = backend.elementwise(mul, R[..., None, :], column)
+        return xp.reshape(joined, (*R.shape[:-1], len(factors) * R.shape[-1]))
+
     def separate(self, z: Array, n: int) -> list[Array]:
         """The inverse of `join`."""
         size = z.shape[-1] // n
@@ -224,7 +232,7 @@ class LinearModule(Layer):
         if self.w is not None and self.w is not ONE:
             backend.require_same("x", x, f"{type(self).__name__}.w", self.w)
         y = self.apply(x, self.w)
-        return y if self.b is None else y + self.b
+        return y if self.b is None else backend.elementwise(add, y, self.b)
 
     def gradient(self, trace: Trace, g: Array) -> Array:
         return self.apply_T(g, self.w, trace.x.shape)

@@ -7,13 +7,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from .. import backend
-from ..backend import Array, namespace
+from ..backend import Array, evaluated, namespace
 from ..kernels import cpu
-from ..rules import ONE, Book, Rule, Weights
+from ..rules import ONE, Number, Rule, Weights
 from .base import LinearModule, RuleTree, Shape, Trace, as_pair, proportional
 from .windows import Padding, Windows, add_up, as_padding, blind_windows, hand_out
-
-BLOCK = 1 << 22  # how many weights of a dense layer are worked on at a time
 
 
 def _require_bias(layer: LinearModule, outputs: int) -> None:
@@ -50,13 +48,17 @@ class Linear(LinearModule):
         if w is ONE:
             xp = namespace(x)
             return xp.broadcast_to(xp.sum(x, axis=-1, keepdims=True), (*x.shape[:-1], self.w.shape[1]))
-        return x @ w
+        if cpu.suits(x, self.w):
+            return cpu.dense(x, w, self.w.shape[0])
+        return x @ evaluated(w)
 
     def apply_T(self, s: Array, w: Weights, shape: Shape) -> Array:
         xp = namespace(s)
         if w is ONE:
             return xp.broadcast_to(xp.sum(s, axis=-1, keepdims=True), (*s.shape[:-1], self.w.shape[0]))
-        return s @ xp.permute_dims(w, (1, 0))
+        if cpu.suits(s, self.w):
+            return cpu.dense_T(s, w, self.w.shape[0])
+        return s @ xp.permute_dims(evaluated(w), (1, 0))
 
     def output_shape(self, shape: Shape) -> Shape:
         _require_channels(self, shape, self.w.shape[0])
@@ -64,19 +66,6 @@ class Linear(LinearModule):
 
     def trace(self, x: Array, nonneg: bool = False, rule: RuleTree = None) -> Trace:
         return Trace(x, self.forward(x), nonneg=nonneg)
-
-    def _share(self, trace: Trace, R: Array, rule: Rule, book: Book | None) -> Array:
-        """Some outputs at a time: w⁺ and w⁻ of them all would take as much memory again, and be read from afar twice."""
-        n_in, n_out = self.w.shape
-        step = max(1, BLOCK // n_in)
-        R_in = None
-        for start in range(0, n_out, step):
-            part = slice(start, min(start + step, n_out))
-            some = Linear(self.w[:, part], None if self.b is None else self.b[part])
-            y, R_part = trace.y[..., part], R[..., part]
-            R_x = rule.relprop(some, trace.x, R_part, nonneg=trace.nonneg, y=y, book=book)
-            R_in = R_x if R_in is None else R_in + R_x
-        return R_in
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,6 +112,13 @@ class Conv(LinearModule):
         joined = super().join([xp.reshape(a, (*a.shape[:-1], self.groups, -1)) for a in arrays])
         return xp.reshape(joined, (*arrays[0].shape[:-1], -1))
 
+    def join_times(self, R: Array, factors: Sequence[Number]) -> Array:
+        if self.groups == 1:
+            return super().join_times(R, factors)
+        xp = namespace(R)
+        joined = super().join_times(xp.reshape(R, (*R.shape[:-1], self.groups, -1)), factors)
+        return xp.reshape(joined, (*R.shape[:-1], -1))
+
     def separate(self, z: Array, n: int) -> list[Array]:
         if self.groups == 1:
             return super().separate(z, n)
@@ -134,6 +130,7 @@ class Conv(LinearModule):
         _require_channels(self, x.shape, self.channels[0])
         if w is ONE:
             return hand_out(self.windows.sum(add_up(x, self.groups)), self.groups, self.channels[1])
+        w = evaluated(w)
         if self._fast(x, w):
             return cpu.correlate(x, w, self.windows, self.groups)
         return self.windows.correlate(x, w, self.groups)
@@ -142,6 +139,7 @@ class Conv(LinearModule):
         size = shape[-3], shape[-2]
         if w is ONE:
             return hand_out(self.windows.sum_T(add_up(s, self.groups), size), self.groups, self.channels[0])
+        w = evaluated(w)
         if self._fast(s, w):
             return cpu.correlate_T(s, w, self.windows, size, self.groups)
         return self.windows.correlate_T(s, w, size, self.groups)
@@ -163,10 +161,10 @@ class _Diagonal(LinearModule):
 
     def apply(self, x: Array, w: Weights) -> Array:
         _require_channels(self, x.shape, self.w.shape[0])
-        return x if w is ONE else x * w
+        return x if w is ONE else x * evaluated(w)
 
     def apply_T(self, s: Array, w: Weights, shape: Shape) -> Array:
-        return s if w is ONE else s * w
+        return s if w is ONE else s * evaluated(w)
 
     def takes(self, rule: Rule) -> Rule:
         return proportional(rule)

@@ -85,7 +85,6 @@ class MaxPool(_Windowed, Layer):
         xp = namespace(R)
         padded = windows.pad(trace.x, float("-inf"))
         wins = [(v, padded[..., v[0], v[1], :] == trace.y) for _, _, v in windows.views(size)]
-        nothing = backend.zeros((), R)
         if self.ties == "first":
             taken, first = None, []
             for v, won in wins:
@@ -93,11 +92,10 @@ class MaxPool(_Windowed, Layer):
                 taken = won if taken is None else taken | won
             wins, s = first, R
         else:
-            one = backend.ones((), R)
-            s = R / sum(xp.where(won, one, nothing) for _, won in wins)
+            s = R / xp.astype(sum(xp.astype(won, xp.int32) for _, won in wins), R.dtype)
         R_in = backend.zeros((*R.shape[:-3], *padded.shape[-3:]), R)
         for (rows, columns), won in wins:
-            R_in[..., rows, columns, :] += xp.where(won, s, nothing)
+            R_in[..., rows, columns, :] += backend.only(s, won)
         return R_in[(..., *windows.inside(size), slice(None))]
 
 
