@@ -390,6 +390,16 @@ def test_pointing_takes_several(case):
     np.testing.assert_array_equal(pointing_game(heatmaps, masks, 1)[1], pointing_game(heatmaps[1], ~mask, 1))
 
 
+@pytest.mark.parametrize("tolerance", [0, 1, 2.9, 5, 15])
+def test_tolerance_is_a_disc(tolerance):
+    """A box of one pixel, and a map for each pixel that points there and nowhere else."""
+    points = np.eye(17 * 19).reshape(-1, 17, 19)
+    mask = np.zeros((17, 19), bool)
+    mask[6, 8] = True
+    expected = [(i - 6) ** 2 + (j - 8) ** 2 <= tolerance**2 for i in range(17) for j in range(19)]
+    np.testing.assert_array_equal(pointing_game(points, mask, tolerance), expected)
+
+
 def test_pointing_anywhere_is_chance():
     mask = np.zeros((20, 20), bool)
     mask[5:10, 5:10] = True
