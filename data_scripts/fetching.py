@@ -25,6 +25,7 @@ import urllib3
 from tqdm import tqdm
 
 from lrp_toolbox import Model, save, zoo
+from lrp_toolbox.io import require_model_folder
 
 PINS = "SHA256SUMS"
 CHUNK = 1 << 16
@@ -293,7 +294,9 @@ def get_model(
     p.add_argument("--labels", type=Path, help="synset_words.txt, or imagenet_class_index.json; default: Keras' are downloaded")
     p.add_argument("-o", "--output", type=Path, help="the model's folder; default: models/NET")
     arguments = p.parse_args()
+    arguments.dest /= arguments.net  # files of different nets have the same names
     architecture, output = zoo.ZOO[arguments.net], arguments.output or Path("models") / arguments.net
+    require_model_folder(output)
     remotes = [*nets[arguments.net], *([] if arguments.labels else [IMAGENET_CLASSES])]
     files = get(remotes, arguments, architecture.licence)
     if arguments.dry_run:

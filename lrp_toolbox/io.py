@@ -79,6 +79,15 @@ def available() -> dict[str, Path]:
     return found
 
 
+FETCHED = {  # networks that are not ours to ship, and what gets them
+    "vgg16": "data_scripts/fetch_vgg16.py",
+    "vgg19": "data_scripts/fetch_vgg16.py --net vgg19",
+    "caffenet": "data_scripts/fetch_caffenet.py",
+    "alexnet": "data_scripts/fetch_caffenet.py --net alexnet",
+    "squeezenet": "data_scripts/fetch_squeezenet.py",
+}
+
+
 def load(name: str | os.PathLike[str], dtype: Any = np.float32) -> Model:
     """The model of that name (see `available`), or in that folder.
 
@@ -88,8 +97,9 @@ def load(name: str | os.PathLike[str], dtype: Any = np.float32) -> Model:
     if not (folder / "model.json").is_file():
         known = available()
         if str(name) not in known:
+            how = f"; python {FETCHED[str(name)]} gets it" if str(name) in FETCHED else ""
             raise FileNotFoundError(
-                f"no model {str(name)!r}: neither a folder with a model.json, nor one of {', '.join(known) or '(none)'}"
+                f"no model {str(name)!r}: neither a folder with a model.json, nor one of {', '.join(known) or '(none)'}{how}"
             )
         folder = known[str(name)]
     spec = _read_json(folder / "model.json")
@@ -207,6 +217,12 @@ def _describe(module: Module, arrays: dict[str, Array], name: str) -> dict[str, 
         elif value != field.default:
             spec[field.name] = value
     return spec
+
+
+def require_model_folder(folder: Path) -> None:
+    """Raise ValueError if `save` would replace something that is no model."""
+    if folder.exists() and not (folder / "model.json").is_file() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise ValueError(f"{folder}: expected the folder of a model, or none, found something else: it would be replaced")
 
 
 def save(model: Model, folder: str | os.PathLike[str], dtype: Any = np.float32) -> Path:

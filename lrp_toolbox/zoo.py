@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from .backend import Array
+from .composites import WEIGHTED, places
 from .data import Preprocessing
 from .io import Model, ModelFormatError
 from .modules import LRN, AvgPool, Concat, Conv, Dropout, Flatten, Linear, MaxPool, Module, ReLU, Sequential
@@ -77,6 +78,12 @@ class Architecture:
         if outputs != (len(classes),):
             raise ModelFormatError(f"{self.name}: classes: expected {outputs[0]} names, found {len(classes)}")
         return Model(self.name, net, tuple(classes), self.preprocessing, self.summary, self.card())
+
+    def of(self, net: Module, classes: Sequence[str]) -> Model:
+        """The model with the weights of `net`, which was read from elsewhere and has layers of the same names."""
+        found = [place for place in places(net, self.preprocessing.shape) if isinstance(place.module, WEIGHTED)]
+        arrays = {f"{place.name}.{part}": getattr(place.module, part) for place in found for part in ("w", "b")}
+        return self({name: array for name, array in arrays.items() if array is not None}, classes)
 
     def card(self) -> str:
         """README.md of the model."""
