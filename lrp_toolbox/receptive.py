@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from .composites import POOLING, Place, places
-from .modules import Add, Conv, Flatten, Module, Sequential
+from .modules import LRN, Add, Conv, Flatten, Module, Sequential
 from .modules.base import Shape
 from .modules.container import Branches
 from .modules.windows import Windows
@@ -68,6 +68,9 @@ def _walk(module: Module, field: Field | None, at: Iterator[Place], found: list[
         field = field.through(module.windows)
     elif field is not None and isinstance(module, POOLING):
         field = field.through(module.windows(place.shape))
+    elif field is not None and isinstance(module, LRN) and module.region == "within":
+        half = module.size // 2
+        field = field.through(Windows((module.size, module.size), padding=((half, half), (half, half))))
     found.append((place, field))
     return field
 
