@@ -172,9 +172,11 @@ def _print_classes(model: Model, path: Path, e: Explanation, top: int) -> None:
     print(f"{path}: {model.name} says (logits)")
     explained = set(np.asarray(e.target).tolist())
     best = np.argsort(-e.y)[:top].tolist()
-    for index in best + sorted(explained.difference(best)):
+    listed = best + sorted(explained.difference(best))
+    width = max(24, *(len(model.classes[index]) for index in listed))
+    for index in listed:
         mark = "  ← explained" if index in explained else ""
-        print(f"  {model.classes[index]:<24} {float(e.y[index]):9.3f}{mark}")
+        print(f"  {model.classes[index]:<{width}} {float(e.y[index]):9.3f}{mark}")
 
 
 def _print_explanation(e: Explanation, arguments: argparse.Namespace) -> None:

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from .composites import POOLING, Place, places
-from .modules import LRN, Add, Conv, Flatten, Module, Sequential
+from .modules import LRN, Add, Conv, Flatten, Module, Pad, Sequential
 from .modules.base import Shape
 from .modules.container import Branches
-from .modules.windows import Windows
+from .modules.windows import Windows, as_padding
 
 Pair = tuple[int, int]  # (height, width)
 
@@ -68,6 +68,8 @@ def _walk(module: Module, field: Field | None, at: Iterator[Place], found: list[
         field = field.through(module.windows)
     elif field is not None and isinstance(module, POOLING):
         field = field.through(module.windows(place.shape))
+    elif field is not None and isinstance(module, Pad):
+        field = field.through(Windows((1, 1), padding=as_padding(module.padding)))
     elif field is not None and isinstance(module, LRN) and module.region == "within":
         half = module.size // 2
         field = field.through(Windows((module.size, module.size), padding=((half, half), (half, half))))

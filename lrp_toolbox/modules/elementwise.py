@@ -43,6 +43,28 @@ class LeakyReLU(PassingLayer):
 
 
 @dataclass(frozen=True, eq=False)
+class ClippedReLU(PassingLayer):
+    """min(max(x, 0), most): ReLU6 and its like."""
+
+    most: float = 6.0
+
+    def __post_init__(self) -> None:
+        if not self.most > 0:
+            raise ValueError(f"most: expected a number > 0, got {self.most!r}")
+
+    def forward(self, x: Array) -> Array:
+        most = backend.like(self.most, x)
+        return backend.positive_part(namespace(x).where(x < most, x, most))
+
+    def gradient(self, trace: Trace, g: Array) -> Array:
+        inside = (trace.x > 0) & (trace.x < backend.like(self.most, trace.x))
+        return namespace(g).where(inside, g, backend.zeros((), g))
+
+    def keeps_sign(self, nonneg: bool) -> bool:
+        return True
+
+
+@dataclass(frozen=True, eq=False)
 class PReLU(PassingLayer):
     """x where x > 0, else slope · x, with learned slopes that broadcast against x: one a channel, or one a feature."""
 
