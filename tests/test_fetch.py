@@ -1,13 +1,9 @@
 """Downloads from a server that stalls, breaks off, lies and loses files; and the scripts that fetch models and data."""
 
-import csv
 import hashlib
-import io
 import json
 import re
-import subprocess
 import sys
-import tarfile
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -45,7 +41,7 @@ class Handler(BaseHTTPRequestHandler):
     def log_message(self, *_):
         pass
 
-    def do_GET(self):  # noqa: N802
+    def do_GET(self):
         server, way = self.server, self.path.split("/")[1]
         server.asked.append((way, self.headers.get("Range")))
         times = sum(w == way for w, _ in server.asked)
