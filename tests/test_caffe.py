@@ -9,6 +9,8 @@ import cv2
 import h5py
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from test_real import closes, digits  # noqa: F401
 
 import lrp_toolbox as lrp
@@ -167,3 +169,151 @@ def test_vgg16_in_ten_seconds_and_a_gigabyte_and_a_half(tmp_path, old):
     expected = opencv(prototxt, weights, x, "fc8")
     weights.unlink()
     agree(np.load(tmp_path / "y.npy"), expected)
+
+
+# ---- Random networks -------------------------------------------------------------------------------------------------
+
+
+class Writer:
+    """Writes a random network, layer by layer; knows the shape of the blob on top, (channel, height, width) or (feature)."""
+
+    def __init__(self, draw, old):
+        self.draw, self.old = draw, old
+        self.rng = np.random.default_rng(draw(st.integers(0, 99)))
+        self.shape = (draw(st.sampled_from([1, 3])), draw(st.integers(5, 12)), draw(st.integers(5, 12)))
+        sizes = " ".join(f"dim: {n}" for n in (1, *self.shape))
+        form = draw(st.sampled_from(["input_shape", "input_dim", "layer"][: 2 if old else 3]))
+        if form == "layer":
+            self.lines = [files.text("Input", "data", [], ["data"], f"input_param {{ shape {{ {sizes} }} }}")]
+        elif form == "input_shape":
+            self.lines = [f'input: "data" input_shape {{ {sizes} }}\n']
+        else:
+            self.lines = [f'input: "data" {sizes.replace("dim", "input_dim")}\n']
+        self.weights, self.blob = [], "data"
+
+    def layer(self, kind, parameters="", arrays=(), bottom=None):
+        name = f"{kind.lower()}{len(self.lines)}"
+        in_place = kind in ("ReLU", "PReLU", "TanH", "Sigmoid", "Dropout", "BatchNorm", "Scale") and self.blob != "data"
+        top = self.blob if in_place and self.draw(st.booleans()) else name
+        self.lines.append(files.text(kind, name, bottom or [self.blob], [top], parameters, self.old))
+        if arrays:
+            self.weights.append((name, [np.asarray(a, np.float32) for a in arrays]))
+        self.blob = top
+
+    def number(self, low, high):
+        return self.draw(st.integers(low, high))
+
+    def convolution(self, out=None, kernel=None):
+        c, *size = self.shape
+        dilation = self.number(1, 2)
+        kernel = kernel or [self.number(1, 3), self.number(1, 3)]
+        pad, stride, bias = (
+            [self.number(0, 2), self.number(0, 2)],
+            [self.number(1, 2), self.number(1, 2)],
+            self.draw(st.booleans()),
+        )
+        if kernel == [1, 1]:
+            pad, stride, dilation = [0, 0], [1, 1], 1
+        spans = [dilation * (k - 1) + 1 for k in kernel]
+        if any(n + 2 * p < span for n, p, span in zip(size, pad, spans, strict=True)):
+            return
+        out = out or 2 * self.number(1, 2)
+        group = 2 if c % 2 == 0 and out % 2 == 0 and self.draw(st.booleans()) else 1
+        parameters = (
+            f"num_output: {out} kernel_h: {kernel[0]} kernel_w: {kernel[1]} pad_h: {pad[0]} pad_w: {pad[1]} "
+            f"stride_h: {stride[0]} stride_w: {stride[1]} dilation: {dilation} group: {group} bias_term: {str(bias).lower()}"
+        )
+        arrays = [files.noise(self.rng, out, c // group, *kernel), files.noise(self.rng, out)][: 1 + bias]
+        self.layer("Convolution", f"convolution_param {{ {parameters} }}", arrays)
+        sizes = zip(size, pad, spans, stride, strict=True)
+        self.shape = (out, *((n + 2 * p - span) // s + 1 for n, p, span, s in sizes))
+
+    def pooling(self):
+        c, *size = self.shape
+        kernel = self.number(1, 3)
+        stride, pad = self.number(1, kernel), self.number(0, kernel - 1)
+        if min(size) + 2 * pad < kernel:
+            return
+        method = self.draw(st.sampled_from(["MAX", "AVE"]))
+        self.layer("Pooling", f"pooling_param {{ pool: {method} kernel_size: {kernel} stride: {stride} pad: {pad} }}")
+        counts = [-(-(n + 2 * pad - kernel) // stride) + 1 for n in size]
+        clipped = [count - (pad > 0 and (count - 1) * stride >= n + pad) for n, count in zip(size, counts, strict=True)]
+        self.shape = (c, *clipped)
+
+    def activation(self):
+        kinds = ["ReLU", "TanH", "Sigmoid", "Dropout"] + ["PReLU", "BatchNorm"] * (not self.old)
+        kind, c = self.draw(st.sampled_from(kinds)), self.shape[0]
+        if kind == "PReLU":
+            self.layer(kind, arrays=[self.rng.uniform(0, 1, c)])
+        elif kind == "BatchNorm":
+            arrays = [self.rng.normal(size=c), self.rng.uniform(0.5, 2, c), [2.0]]
+            self.layer(kind, "batch_norm_param { eps: 0.001 }", arrays)
+            if self.draw(st.booleans()):
+                self.layer("Scale", "scale_param { bias_term: true }", [self.rng.uniform(0.5, 2, c), self.rng.normal(size=c)])
+        else:
+            slope = self.draw(st.sampled_from(["", "relu_param { negative_slope: 0.1 }"])) if kind == "ReLU" else ""
+            self.layer(kind, slope)
+
+    def lrn(self):
+        """OpenCV leaves `k` aside, so it is 1 here."""
+        size, region = 2 * self.number(1, 2) + 1, self.draw(st.sampled_from(["ACROSS_CHANNELS", "WITHIN_CHANNEL"]))
+        self.layer("LRN", f"lrn_param {{ local_size: {size} alpha: 0.5 beta: 0.6 norm_region: {region} }}")
+
+    def branches(self):
+        """Two or three convolutions, and perhaps what they read, side by side or added."""
+        start, shape, add = self.blob, self.shape, self.draw(st.booleans())
+        if start == "data":
+            return
+        tops, channels = [], 0
+        for _ in range(self.number(1, 2)):
+            self.blob, self.shape = start, shape
+            self.convolution(shape[0] if add else None, [1, 1])
+            tops, channels = [*tops, self.blob], channels + self.shape[0]
+        tops, channels = ([start, *tops], channels + shape[0]) if add or self.draw(st.booleans()) else (tops, channels)
+        if add:
+            coeff = "".join(f" coeff: {self.rng.choice([1.0, 0.5, -2.0])}" for _ in tops)
+            self.layer("Eltwise", f"eltwise_param {{ operation: SUM{coeff} }}", bottom=tops)
+        else:
+            self.layer("Concat", bottom=tops)
+        self.shape = (shape[0] if add else channels, *shape[1:])
+
+    def dense(self):
+        out, bias, n_in = self.number(1, 4), self.draw(st.booleans()), int(np.prod(self.shape))
+        parameters = f"inner_product_param {{ num_output: {out} bias_term: {str(bias).lower()} }}"
+        self.layer("InnerProduct", parameters, [files.noise(self.rng, out, n_in), files.noise(self.rng, out)][: 1 + bias])
+        self.shape = (out,)
+
+
+@st.composite
+def networks(draw):
+    """(description, weights, name of the layer to be explained, whether it is in the old form)."""
+    w = Writer(draw, old := draw(st.booleans()))
+    for kind in draw(st.lists(st.sampled_from([w.convolution, w.pooling, w.activation, w.lrn, w.branches]), max_size=5)):
+        kind()
+    if draw(st.booleans()):
+        w.layer("Flatten")
+        w.shape = (int(np.prod(w.shape)),)
+        if draw(st.booleans()):
+            w.activation()
+    w.dense()
+    if draw(st.booleans()):
+        w.activation()
+        w.dense()
+    end = w.blob
+    if draw(st.booleans()):
+        w.layer("Softmax")
+    return "".join(w.lines), w.weights, end, old
+
+
+@given(networks(), st.booleans())
+def test_random_networks_give_the_numbers_of_opencv(tmp_path_factory, network, double):
+    description, stored, end, old = network
+    folder = tmp_path_factory.mktemp("net")
+    prototxt, weights = folder / "net.prototxt", folder / "net.caffemodel"
+    prototxt.write_text(description)
+    model = read_caffe(prototxt, files.write_weights(weights, stored, old, double))
+    x = random_input(model)
+    agree(model.net.forward(x), opencv(prototxt, files.write_weights(weights, stored, old), x, end))
+    assert closes(lrp.explain(model, x, "top", lrp.Epsilon(0.1)), 1e-4)
+    again = lrp.load(lrp.save(model, folder / "model"))
+    np.testing.assert_array_equal(again.net.forward(x), model.net.forward(x))
