@@ -11,7 +11,7 @@ import math
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -33,7 +33,7 @@ from ..backend import Array
 from ..data import Preprocessing
 from ..io import Model, ModelFormatError
 from ..modules import Module
-from ..modules.base import Shape
+from ..modules.base import Shape, as_pair
 from .graph import Node, build
 
 File = str | os.PathLike[str]
@@ -77,7 +77,7 @@ def read_caffe(
     """
     net = _Graph(_read_description(Path(prototxt)), Path(prototxt))
     stored = _read_weights(Path(weights), np.dtype(dtype))
-    stored.require_known({layer.name for layer in net.layers}, ignore, net.file)
+    stored.require_known(net.names, ignore, net.file)
     end, key, softmax = net.output(output)
     steps, source_key = net.leading_to(key)
     source = _source(net, source_key, steps, stored, size)
@@ -91,14 +91,10 @@ def read_caffe(
     order = channels or ("L" if depth == 1 else "BGR")
     if len(order) != depth:
         _fail(net.file, source.key, f"{len(order)} channels, {order}", f"{depth}")
-    transform = net.sources[source_key].transform
-    if mean is None and transform is not None:
-        if transform.mean_file:
-            _fail(net.file, source.key, "a mean: hand in as `mean` a copy of the file that it names", repr(transform.mean_file))
-        mean = list(transform.mean_value) * (depth if len(transform.mean_value) == 1 else 1) or None
-    if scale is None:
-        scale = 1.0 if transform is None else transform.scale
-    preprocessing = Preprocessing((height, width), fit, order, _mean(mean, depth), scale)
+    of_data = _transform(net, source)
+    mean = of_data[0] if mean is None else _mean(mean, depth)
+    scale = of_data[1] if scale is None else scale
+    preprocessing = Preprocessing((height, width), fit, order, mean, scale)
     name = name or net.name or Path(prototxt).stem
     outputs = classes.shape[0]
     card = _CARD.format(
@@ -168,6 +164,14 @@ def _read_description(file: Path) -> Any:
     return net
 
 
+def _require_finite(file: Path, where: str, message: Any) -> None:
+    """Texts may say nan and inf."""
+    for f, value in message.ListFields():
+        for number in value if isinstance(value, Iterable) else [value]:
+            if isinstance(number, float) and not math.isfinite(number):
+                _fail(file, f"{where}: {f.name}", "a finite number", str(number))
+
+
 def _name_of(message: Any, enum: str) -> str:
     """The name of the value that the field `enum` has."""
     name: str = message.DESCRIPTOR.fields_by_name[enum].enum_type.values_by_number[getattr(message, enum)].name
@@ -216,7 +220,7 @@ class _Graph:
 
     def __init__(self, net: Any, file: Path):
         self.file, self.name = file, net.name
-        self.layers = [layer for layer in net.layer if _in_test(layer)]
+        self.names = {layer.name for layer in net.layer}  # of both phases
         self.sources: dict[str, _Source] = {}
         self.steps: dict[str, _Step] = {}
         self.blobs: dict[str, str] = {}
@@ -224,7 +228,7 @@ class _Graph:
         for k, blob in enumerate(net.input):
             dims = net.input_shape[k].dim if k < len(net.input_shape) else net.input_dim[4 * k : 4 * k + 4]
             self._add_source(blob, "input", _Source(dims))
-        for k, layer in enumerate(self.layers, 1):
+        for k, layer in enumerate(filter(_in_test, net.layer), 1):
             if not layer.name:
                 _fail(file, f"layer {k}", "a name", "none")
             if layer.type in _DATA:
@@ -454,7 +458,9 @@ def _hdf5_layers(file: Path) -> Iterator[tuple[str, list[Array]]]:
                 arrays = [_dataset(file, _member(file, layer, str(k), h5py.Dataset)) for k in range(len(layer))]
                 if arrays:
                     yield name, arrays
-    except (OSError, RuntimeError, KeyError, TypeError) as error:  # h5py's words for a broken file
+    except ModelFormatError:
+        raise
+    except (OSError, RuntimeError, KeyError, TypeError, ValueError) as error:  # h5py's words for a broken file
         raise ModelFormatError(f"{file}: not a readable HDF5 file: {error}") from error
 
 
@@ -526,6 +532,9 @@ class _Converter:
         file = self.graph.file
         if kind not in _LAYERS:
             _fail(file, name, f"one of the layers {', '.join(sorted(_LAYERS))}", kind or "no type")
+        for f, p in step.layer.ListFields():
+            if f.name.endswith("_param"):
+                _require_finite(file, name, p)
         values = [self.values[key] for key in step.inputs]
         if not values or (len(values) > 1 and kind not in ("Concat", "Eltwise")):
             _fail(file, name, "one input", f"{len(values)}")
@@ -541,12 +550,17 @@ class _Converter:
         if module.input_axes not in (None, len(x.shape)):
             raise ValueError(f"expected an input of {module.input_axes} axes, found the shape {x.shape}")
         shape = module.output_shape(x.shape)
-        self.nodes[name] = Node(name, (x.key,), module)
+        self._make(Node(name, (x.key,), module))
         if len(shape) == 3:
             return _Value(name, shape)
         if x.is_map:
             return _Value(name, shape, ((x.shape[2], x.shape[0], x.shape[1]),))
         return _Value(name, shape, ((shape[0], 1, 1),) if isinstance(module, modules.Linear) else x.maps)
+
+    def _make(self, node: Node) -> None:
+        if node.name in self.nodes:
+            raise ValueError(f"expected names to be unique, found another layer {node.name!r}")
+        self.nodes[node.name] = node
 
     def join(self, name: str, values: list[_Value], kind: type[modules.Add] | type[modules.Concat]) -> _Value:
         """A node that adds or concatenates, and its value."""
@@ -556,7 +570,7 @@ class _Converter:
             raise ValueError(f"expected inputs that fit together, found the shapes {', '.join(map(str, shapes))}")
         if len(values) == 1:
             return values[0]
-        self.nodes[name] = Node(name, tuple(v.key for v in values), kind)
+        self._make(Node(name, tuple(v.key for v in values), kind))
         if kind is modules.Add:
             return replace(values[0], key=name)
         return _Value(name, (*shapes[0][:-1], sum(s[-1] for s in shapes)), sum((v.maps for v in values), ()))
@@ -666,8 +680,11 @@ def _batch_norm(layer: Any, x: _Value, weights: _Weights) -> Module:
     if p.HasField("use_global_stats") and not p.use_global_stats:
         raise ValueError("use_global_stats: expected true, the statistics of training, found false")
     mean, variance, count = weights.take(layer.name, x.shape[-1:], x.shape[-1:], (1,))
-    factor = 1 / count[0] if count[0] else count[0]
-    return modules.BatchNorm(x.in_our_order(mean * factor), x.in_our_order(variance * factor), eps=p.eps)
+    with np.errstate(all="ignore"):
+        mean, variance = (a / count[0] if count[0] else 0 * a for a in (mean, variance))
+    if not (np.isfinite(mean).all() and np.isfinite(variance).all()):
+        raise ValueError(f"expected sums to be divided by their count, found the count {count[0]}")
+    return modules.BatchNorm(x.in_our_order(mean), x.in_our_order(variance), eps=p.eps)
 
 
 def _scale(net: _Converter, layer: Any, values: list[_Value]) -> _Value:
@@ -752,16 +769,27 @@ def _source(graph: _Graph, key: str, steps: Sequence[_Step], weights: _Weights, 
         dims = (1, depths[0], 0, 0)
     if len(dims) != 4:
         _fail(graph.file, key, "four dimensions (samples, channels, height, width)", str(tuple(dims)))
-    height, width = size or ((crop, crop) if crop else dims[2:])
+    height, width = as_pair("size", size, 1) if size else (crop, crop) if crop else dims[2:]
     if dims[1] not in (1, 3) or height < 1 or width < 1:
         _fail(graph.file, key, "pictures of 1 or 3 channels", f"channels, height and width {dims[1], height, width}")
     return _Value(key, (int(height), int(width), int(dims[1])))
 
 
-def _mean(mean: File | Sequence[float] | None, channels: int) -> tuple[float, ...]:
-    """One number a channel, from a mean picture or such numbers; nothing is zeros."""
-    if mean is None:
-        return (0.0,) * channels
+def _transform(graph: _Graph, source: _Value) -> tuple[tuple[float, ...], float]:
+    """The mean and the scale that the data layer says, or none: zeros and 1."""
+    p, channels = graph.sources[source.key].transform, source.shape[2]
+    if p is None:
+        return (0.0,) * channels, 1.0
+    _require_finite(graph.file, source.key, p)
+    if p.scale <= 0:
+        _fail(graph.file, source.key, "a scale > 0", str(p.scale))
+    if len(p.mean_value) not in (0, 1, channels):
+        _fail(graph.file, source.key, f"a mean_value for each of {channels} channels", f"{len(p.mean_value)}")
+    return tuple(p.mean_value or (0.0,)) * (channels if len(p.mean_value) < 2 else 1), p.scale
+
+
+def _mean(mean: File | Sequence[float], channels: int) -> tuple[float, ...]:
+    """One number a channel, from a mean picture or such numbers."""
     if not isinstance(mean, (str, os.PathLike)):
         return tuple(float(m) for m in mean)
     file = Path(mean)
