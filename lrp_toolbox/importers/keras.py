@@ -829,13 +829,13 @@ def _rescaling(graph: _Graph, layer: _Layer, x: _Value) -> _Value:
 
 def _normalization(graph: _Graph, layer: _Layer, x: _Value) -> _Value:
     """(x − mean) / σ, or with `invert` x σ + mean; Keras sees to σ ≥ 1e-7."""
-    n = x.shape[-1]
-    if layer.config.get("axis", -1) is not None:
+    n, one_for_all = x.shape[-1], layer.config.get("axis", -1) in (None, [])
+    if not one_for_all:
         layer.last("axis", x.shape)
     if layer.config.get("mean") is not None:
         mean, variance = layer.numbers("mean", n), layer.numbers("variance", n)
     else:
-        shape = () if layer.config.get("axis", -1) is None else (n,)
+        shape = () if one_for_all else (n,)
         stored = graph.weights(layer, mean=shape, variance=shape, count=None)
         mean, variance = (np.broadcast_to(a.astype(np.float64).reshape(-1), (n,)) for a in stored)
     if (variance < 0).any():
