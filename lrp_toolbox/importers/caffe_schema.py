@@ -122,6 +122,8 @@ def message(name: str) -> Any:
     return GetMessageClass(_POOL.FindMessageTypeByName(f"caffe.{name}"))
 
 
-NetParameter, LayerParameter, V1LayerParameter, BlobProto = map(
-    message, ("NetParameter", "LayerParameter", "V1LayerParameter", "BlobProto")
-)
+NetParameter = message("NetParameter")
+LayerParameter = message("LayerParameter")
+V1LayerParameter = message("V1LayerParameter")
+BlobProto = message("BlobProto")
+TransformationParameter = message("TransformationParameter")
