@@ -19,13 +19,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pooch
-import requests
-import urllib3
 from tqdm import tqdm
 
 from lrp_toolbox import Model, save, zoo
 from lrp_toolbox.io import require_model_folder
+
+try:
+    import pooch
+    import requests
+    import urllib3
+except ModuleNotFoundError as error:
+    raise SystemExit(f"error: {error}; downloads take python -m pip install -e '.[fetch]'") from error
 
 PINS = "SHA256SUMS"
 CHUNK = 1 << 16
@@ -196,7 +200,7 @@ class _Resuming:
         try:
             with requests.get(url, headers=headers, stream=True, timeout=self.timeout) as response:
                 begin, total = self._answer(response, have)
-                if begin < (total or 1) or begin == 0:
+                if begin == 0 or begin != total:  # all of it may have been there
                     self._receive(response, url, begin, total)
         except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
             raise _PassingError(f"the connection failed ({type(error).__name__})") from error

@@ -325,19 +325,19 @@ def _mean(text: str) -> Path | tuple[float, ...]:
         return Path(text)
 
 
-def _import_caffe(arguments: argparse.Namespace) -> None:
+def _import_caffe(a: argparse.Namespace) -> None:
     from .importers.caffe import read_caffe
 
-    a, labels = _settle_import(arguments)
+    labels = _before_import(a)
     given = {"mean": a.mean, "scale": a.scale, "channels": a.channels, "fit": a.fit, "size": a.size and tuple(a.size)}
     given = {name: value for name, value in given.items() if value is not None}
     _finish_import(read_caffe(a.prototxt, a.weights, labels=labels, output=a.blob, ignore=a.ignore, **given), a.output)
 
 
-def _import_keras(arguments: argparse.Namespace) -> None:
+def _import_keras(a: argparse.Namespace) -> None:
     from .importers.keras import read_keras
 
-    a, labels = _settle_import(arguments)
+    labels = _before_import(a)
     shape = None if a.size is None else (*a.size, 1 if a.channels == "L" else 3)
     preprocessing = None
     given = {"fit": a.fit, "channels": a.channels, "mean": a.mean, "scale": a.scale}
@@ -352,10 +352,10 @@ def _import_keras(arguments: argparse.Namespace) -> None:
     _finish_import(model, a.output)
 
 
-def _settle_import(arguments: argparse.Namespace) -> tuple[argparse.Namespace, tuple[str, ...] | None]:
-    """What was typed, and the names of the classes. Raises ValueError if the output is a folder of something else."""
-    require_model_folder(arguments.output)
-    return arguments, None if arguments.labels is None else read_labels(arguments.labels)
+def _before_import(a: argparse.Namespace) -> tuple[str, ...] | None:
+    """The names of the classes, if any were given. Raises ValueError if the output is a folder of something else."""
+    require_model_folder(a.output)
+    return None if a.labels is None else read_labels(a.labels)
 
 
 def _finish_import(model: Model, output: Path) -> None:
