@@ -97,6 +97,21 @@ def test_a_folder_of_squeezenet_is_squeezenet(squeezenet, tmp_path):
     assert (tmp_path / "squeezenet" / "weights.npz").stat().st_size < 2e6
 
 
+def test_weights_that_are_not_compressed_are_the_same_and_checked_as_well(lenet, tmp_path, monkeypatch):
+    small = (lrp.save(lenet, tmp_path / "small") / "weights.npz").stat().st_size
+    monkeypatch.setattr("lrp_toolbox.io.LARGE", 0)
+    file = lrp.save(lenet, tmp_path / "large") / "weights.npz"
+    assert file.stat().st_size > small
+    for a, b in zip(lrp.load(tmp_path / "large").net.parameters(), lenet.net.parameters(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    for broken in (content, content[: len(content) // 2]):
+        file.write_bytes(broken)
+        with pytest.raises(ModelFormatError, match="weights.npz"):
+            lrp.load(tmp_path / "large")
+
+
 # ---- Deep Compression ------------------------------------------------------------------------------------------------
 
 
