@@ -14,11 +14,12 @@ import numpy as np
 
 from . import __version__
 from .composites import Composite, lrp_cmp, uniform
-from .data import read_photo
+from .data import Preprocessing, read_photo
 from .explain import Explanation, explain
-from .io import Model, available, load
+from .io import Model, available, load, require_model_folder, save
 from .ledger import REASONS
 from .rules import RULES, Rule, ZBox
+from .zoo import read_labels
 
 DEFAULT_MODEL = "vgg16-voc"
 DEFAULT_COMPOSITE = "cmp:alpha=2,flat=1"
@@ -51,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("lrp: interrupted", file=sys.stderr)
         return 130
-    except (ValueError, TypeError, OSError) as error:
+    except (ValueError, TypeError, OSError, ImportError) as error:
         message = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else str(error)
         print(f"lrp: error: {' '.join(message.split())}", file=sys.stderr)
         return 2
@@ -111,6 +112,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.set_defaults(run=_explain)
 
+    command = commands.add_parser("inspect", help="the layers of a model: shapes, parameters, receptive fields")
+    command.add_argument("model", metavar="MODEL", help="a name (see `lrp models`) or a folder")
+    command.set_defaults(run=_inspect)
+
+    command = commands.add_parser("import", help="make a model folder of a network that another framework trained")
+    _add_imports(command.add_subparsers(title="frameworks", required=True, metavar="FRAMEWORK"))
+
     command = commands.add_parser("models", help="the models that can be asked by name")
     command.set_defaults(run=_models)
 
@@ -164,9 +172,11 @@ def _print_classes(model: Model, path: Path, e: Explanation, top: int) -> None:
     print(f"{path}: {model.name} says (logits)")
     explained = set(np.asarray(e.target).tolist())
     best = np.argsort(-e.y)[:top].tolist()
-    for index in best + sorted(explained.difference(best)):
+    listed = best + sorted(explained.difference(best))
+    width = max(24, *(len(model.classes[index]) for index in listed))
+    for index in listed:
         mark = "  ← explained" if index in explained else ""
-        print(f"  {model.classes[index]:<24} {float(e.y[index]):9.3f}{mark}")
+        print(f"  {model.classes[index]:<{width}} {float(e.y[index]):9.3f}{mark}")
 
 
 def _print_explanation(e: Explanation, arguments: argparse.Namespace) -> None:
@@ -234,6 +244,124 @@ def _value(text: str) -> Any:
         except ValueError:
             continue
     return {"yes": True, "true": True, "no": False, "false": False}.get(text.lower(), text)
+
+
+# ---- lrp inspect -----------------------------------------------------------------------------------------------------
+
+
+def _inspect(arguments: argparse.Namespace) -> None:
+    from .receptive import receptive_fields
+
+    model = load(arguments.model)
+    _print_model(model)
+    rows = [("layer", "type", "output", "parameters", "sees", "every")]
+    for place, field in receptive_fields(model.net, model.preprocessing.shape):
+        parameters = sum(p.size for p in place.module.parameters())
+        sees = "all" if field is None else _times(field.size)
+        every = "·" if field is None or place.output_shape[:2] == (1, 1) else _times(field.stride)
+        kind, count = type(place.module).__name__, f"{parameters:,}" if parameters else "·"
+        rows.append((place.name, kind, _times(place.output_shape), count, sees, every))
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    for row in rows:
+        left, right = zip(row[:2], widths[:2], strict=True), zip(row[2:], widths[2:], strict=True)
+        print("  ".join([*(cell.ljust(w) for cell, w in left), *(cell.rjust(w) for cell, w in right)]))
+
+
+def _times(sizes: Sequence[int]) -> str:
+    return "×".join(map(str, sizes))
+
+
+def _print_model(model: Model) -> None:
+    p = model.preprocessing
+    parameters = sum(a.size for a in model.net.parameters())
+    scaled = "" if p.scale == 1 else f", times {p.scale:g}"
+    print(f"{model.name}: {model.summary}")
+    print(f"input {_times(p.shape)}, {p.channels}, minus ({', '.join(f'{m:g}' for m in p.mean)}){scaled}; photographs: {p.fit}")
+    print(f"{len(model.classes)} classes, {parameters:,} parameters")
+
+
+# ---- lrp import ------------------------------------------------------------------------------------------------------
+
+
+def _add_imports(frameworks: Any) -> None:
+    command = frameworks.add_parser("caffe", help="a .prototxt and its .caffemodel or .caffemodel.h5")
+    command.add_argument("prototxt", type=Path, metavar="PROTOTXT")
+    command.add_argument("weights", type=Path, metavar="CAFFEMODEL")
+    _add_preparation(command, "numbers, one a channel, or a .binaryproto or .npy, each channel of which is averaged")
+    command.add_argument("--blob", metavar="NAME", help="what is explained, of a network with several outputs")
+    command.add_argument(
+        "--ignore", action="append", default=[], metavar="PATTERN", help="layers with weights that PROTOTXT has not"
+    )
+    command.set_defaults(run=_import_caffe)
+
+    command = frameworks.add_parser("keras", help="a .keras, .h5 or .weights.h5")
+    command.add_argument("file", type=Path, metavar="FILE")
+    _add_preparation(command, "numbers, one a channel")
+    command.add_argument("--architecture", metavar="FILE", help="of weights alone: what model.to_json() said; or vgg16, vgg19")
+    command.set_defaults(run=_import_keras)
+
+
+def _add_preparation(command: argparse.ArgumentParser, mean: str) -> None:
+    command.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="FOLDER", help="the model, for example models/mine"
+    )
+    command.add_argument(
+        "--labels", type=Path, metavar="FILE", help="the classes: a line for each, or imagenet_class_index.json"
+    )
+    command.add_argument("--mean", type=_mean, help=f"what to subtract from pixels of 0 to 255: {mean}")
+    command.add_argument("--scale", type=float, help="what to multiply by after that")
+    command.add_argument("--channels", choices=("RGB", "BGR", "L"), help="their order; L is grey")
+    command.add_argument(
+        "--fit", choices=("warp", "crop"), help="whether photographs are warped to the size, or cut; default: warp"
+    )
+    command.add_argument("--size", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), help="of the input")
+
+
+def _mean(text: str) -> Path | tuple[float, ...]:
+    """ "104,117,123" as numbers; anything else is a file."""
+    try:
+        return tuple(float(number) for number in text.split(","))
+    except ValueError:
+        return Path(text)
+
+
+def _import_caffe(a: argparse.Namespace) -> None:
+    from .importers.caffe import read_caffe
+
+    labels = _before_import(a)
+    given = {"mean": a.mean, "scale": a.scale, "channels": a.channels, "fit": a.fit, "size": a.size and tuple(a.size)}
+    given = {name: value for name, value in given.items() if value is not None}
+    _finish_import(read_caffe(a.prototxt, a.weights, labels=labels, output=a.blob, ignore=a.ignore, **given), a.output)
+
+
+def _import_keras(a: argparse.Namespace) -> None:
+    from .importers.keras import read_keras
+
+    labels = _before_import(a)
+    shape = None if a.size is None else (*a.size, 1 if a.channels == "L" else 3)
+    preprocessing = None
+    given = {"fit": a.fit, "channels": a.channels, "mean": a.mean, "scale": a.scale}
+    given = {name: value for name, value in given.items() if value is not None}
+    if given:
+        if isinstance(a.mean, Path):
+            raise ValueError(f"--mean: expected numbers, one a channel, got {str(a.mean)!r}")
+        if a.size is None:
+            raise ValueError(f"--{next(iter(given))}: expected --size HEIGHT WIDTH beside it")
+        preprocessing = Preprocessing(tuple(a.size), **{"mean": (0.0,) * len(a.channels or "RGB"), **given})
+    model = read_keras(a.file, a.architecture, input_shape=shape, preprocessing=preprocessing, classes=labels)
+    _finish_import(model, a.output)
+
+
+def _before_import(a: argparse.Namespace) -> tuple[str, ...] | None:
+    """The names of the classes, if any were given. Raises ValueError if the output is a folder of something else."""
+    require_model_folder(a.output)
+    return None if a.labels is None else read_labels(a.labels)
+
+
+def _finish_import(model: Model, output: Path) -> None:
+    model = dataclasses.replace(model, name=output.resolve().name)
+    _print_model(model)
+    print(f"model: {save(model, output)}")
 
 
 # ---- lrp models, lrp rules -------------------------------------------------------------------------------------------

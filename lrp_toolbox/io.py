@@ -28,6 +28,7 @@ from .modules import Module
 from .modules.container import Container
 
 FORMAT = 1
+LARGE = 1 << 26  # bytes of weights from which on they are not compressed: VGG-16 would take a minute, to be 7 % smaller
 TYPES: dict[str, type[Module]] = {
     name: cls for name in modules.__all__ if isinstance(cls := getattr(modules, name), type) and issubclass(cls, Module)
 }
@@ -79,6 +80,15 @@ def available() -> dict[str, Path]:
     return found
 
 
+FETCHED = {  # networks that are not ours to ship, and what gets them
+    "vgg16": "data_scripts/fetch_vgg16.py",
+    "vgg19": "data_scripts/fetch_vgg16.py --net vgg19",
+    "caffenet": "data_scripts/fetch_caffenet.py",
+    "alexnet": "data_scripts/fetch_caffenet.py --net alexnet",
+    "squeezenet": "data_scripts/fetch_squeezenet.py",
+}
+
+
 def load(name: str | os.PathLike[str], dtype: Any = np.float32) -> Model:
     """The model of that name (see `available`), or in that folder.
 
@@ -88,8 +98,9 @@ def load(name: str | os.PathLike[str], dtype: Any = np.float32) -> Model:
     if not (folder / "model.json").is_file():
         known = available()
         if str(name) not in known:
+            how = f"; python {FETCHED[str(name)]} gets it" if str(name) in FETCHED else ""
             raise FileNotFoundError(
-                f"no model {str(name)!r}: neither a folder with a model.json, nor one of {', '.join(known) or '(none)'}"
+                f"no model {str(name)!r}: neither a folder with a model.json, nor one of {', '.join(known) or '(none)'}{how}"
             )
         folder = known[str(name)]
     spec = _read_json(folder / "model.json")
@@ -149,7 +160,7 @@ def _read_arrays(file: Path, dtype: np.dtype[Any]) -> dict[str, Array]:
                     raise ModelFormatError(f"{file}: {name}: expected floating-point numbers, found {a.dtype}")
                 if not np.isfinite(a).all():
                     raise ModelFormatError(f"{file}: {name}: expected finite numbers, found NaN or infinity")
-                arrays[name] = a.astype(dtype)
+                arrays[name] = a.astype(dtype, copy=False)
     except (zipfile.BadZipFile, OSError, EOFError, KeyError, NotImplementedError) as error:
         raise ModelFormatError(f"{file}: not a readable .npz: {error}") from error
     except ModelFormatError:
@@ -209,6 +220,12 @@ def _describe(module: Module, arrays: dict[str, Array], name: str) -> dict[str, 
     return spec
 
 
+def require_model_folder(folder: Path) -> None:
+    """Raise ValueError if `save` would replace something that is no model."""
+    if folder.exists() and not (folder / "model.json").is_file() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise ValueError(f"{folder}: expected the folder of a model, or none, found something else: it would be replaced")
+
+
 def save(model: Model, folder: str | os.PathLike[str], dtype: Any = np.float32) -> Path:
     """Write `model` into `folder`, its weights as `dtype`, biases and other vectors as float32.
 
@@ -222,7 +239,7 @@ def save(model: Model, folder: str | os.PathLike[str], dtype: Any = np.float32) 
     spec = {"format": FORMAT, "name": model.name, "summary": model.summary, "classes": list(model.classes),
             "preprocessing": preprocessing, **example, "net": net}  # fmt: skip
     with np.errstate(over="ignore"):  # what does not fit is refused below
-        stored = {name: a.astype(dtype if a.ndim > 1 else np.float32) for name, a in arrays.items()}
+        stored = {name: a.astype(dtype if a.ndim > 1 else np.float32, copy=False) for name, a in arrays.items()}
     for name, a in stored.items():
         if not np.isfinite(a).all():
             raise ValueError(f"{name}: not finite as {np.dtype(dtype)}")
@@ -231,7 +248,8 @@ def save(model: Model, folder: str | os.PathLike[str], dtype: Any = np.float32) 
         new = Path(temporary) / "new"
         new.mkdir()
         (new / "model.json").write_text(json.dumps(spec, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        np.savez_compressed(new / "weights.npz", **stored)
+        write = np.savez if sum(a.nbytes for a in stored.values()) > LARGE else np.savez_compressed
+        write(new / "weights.npz", **stored)
         (new / "README.md").write_text(model.card, encoding="utf-8")
         if model.example:
             shutil.copyfile(model.example, new / model.example.name)

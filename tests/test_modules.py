@@ -54,6 +54,9 @@ SMOOTH = [
     lrp.Sigmoid(),
     lrp.LRN(3, 0.5, 0.75, 2.0),
     lrp.LRN(5, 1e-4, 0.75, 1.0),
+    lrp.LRN(3, 5.0, 0.75, 2.0, "within"),
+    lrp.LRN(99, 5.0, region="within"),
+    lrp.LRN(99, 5.0),
     lrp.ReLU(),
     lrp.LeakyReLU(0.1),
     lrp.PReLU(np.array([0.1, -0.5, 2.0, 0.0])),
@@ -87,24 +90,41 @@ def test_gradients_by_finite_differences(module, xp):
     np.testing.assert_allclose(lrp.to_numpy(there.forward(X)), module.forward(x), rtol=1e-12)
 
 
+def lrn_neighbours(shape, size, region):
+    """Which places (row, column, channel) of a map each place of it sees, as a matrix."""
+    places = np.array(list(np.ndindex(shape)))
+    apart = abs(places[:, None] - places[None, :])
+    rows, columns, channels = np.moveaxis(apart <= size // 2, -1, 0)
+    if region == "within":
+        return rows & columns & (apart[..., 2] == 0)
+    return channels & (apart[..., :2] == 0).all(axis=-1)
+
+
+lrn_regions = pytest.mark.parametrize(("region", "n"), [("across", 3), ("within", 9)])
+
+
 def test_lrn_by_hand():
-    """Two channels: s_j = 1 + ½ (1² + 2²) = 3.5 for both, since a window of 3 sees both."""
+    """Two neighbours: s_j = 1 + ½ (1² + 2²) = 3.5 for both, since a window of 3 channels or of 3 × 3 places sees both."""
     x = np.array([[[1.0, 2.0]]])
     np.testing.assert_allclose(lrp.LRN(3, 1.5, 0.5, 1.0).forward(x), x / np.sqrt(3.5))
+    x = np.array([[[1.0], [2.0]]])
+    np.testing.assert_allclose(lrp.LRN(3, 4.5, 0.5, 1.0, "within").forward(x), x / np.sqrt(3.5))
 
 
-def test_lrn_passes_relevance_or_shares_it_by_taylor():
-    layer, x = lrp.LRN(3, 1.5, 0.75, 1.0), np.array([[[1.0, 2.0, -1.0]]])
-    R = np.array([[[1.0, 3.0, -2.0]]])
-    trace = layer.trace(x)
-    np.testing.assert_array_equal(layer.relprop(trace, R, lrp.Z()), R)
-    a, beta = 0.5, 0.75
-    v, s = x.reshape(-1), np.array([1 + a * 5, 1 + a * 6, 1 + a * 5])
-    z = np.diag(v * (1 + a * v**2) ** -beta)
-    for i, j in ((0, 1), (1, 0), (1, 2), (2, 1)):  # channels 0 and 2 do not see each other
-        z[i, j] = -2 * a * beta * v[j] * v[i] ** 2 * s[j] ** (-beta - 1)
+@lrn_regions
+def test_lrn_passes_relevance_or_shares_it_by_taylor(region, n, xp):
+    rng = np.random.default_rng(0)
+    layer, x, R = lrp.LRN(3, 1.5, 0.75, 1.25, region), rng.standard_normal((3, 2, 4)), rng.standard_normal((3, 2, 4))
+    trace = layer.trace(xp.asarray(x))
+    np.testing.assert_array_equal(lrp.to_numpy(layer.relprop(trace, xp.asarray(R), lrp.Z())), R)
+    a, beta, v = 1.5 / n, 0.75, x.reshape(-1)
+    sees = lrn_neighbours(x.shape, 3, region)
+    s = 1.25 + a * sees @ v**2
+    np.testing.assert_allclose(lrp.to_numpy(trace.y).reshape(-1), v * s**-beta)
+    z = np.where(sees, -2 * a * beta * v * v[:, None] ** 2 * s ** (-beta - 1), 0)
+    np.fill_diagonal(z, v * (1.25 + a * v**2) ** -beta)
     expected = (z / z.sum(axis=0) * R.reshape(-1)).sum(axis=1)
-    found = layer.relprop(trace, R, lrp.Taylor())
+    found = lrp.to_numpy(layer.relprop(trace, xp.asarray(R), lrp.Taylor()))
     np.testing.assert_allclose(found.reshape(-1), expected)
     np.testing.assert_allclose(found.sum(), R.sum())
 
@@ -203,7 +223,8 @@ K = np.ones((3, 3, 2, 4))
         (lambda: lrp.MaxPool(2, padding=2), "padding: expected less than the kernel, (2, 2), got 2"),
         (lambda: lrp.MaxPool(2, ties="last"), "ties: expected 'share' or 'first', got 'last'"),
         (lambda: lrp.AvgPool(None, stride=2), "kernel: None pools the whole map"),
-        (lambda: lrp.LRN(4), "size: expected an odd number of channels, got 4"),
+        (lambda: lrp.LRN(4), "size: expected an odd number of channels or places, got 4"),
+        (lambda: lrp.LRN(3, region="beside"), "region: expected 'across' channels or 'within' each, got 'beside'"),
         (lambda: lrp.BatchNorm(np.ones(2), np.ones(3)), "variance: expected one number for each channel, got shape (3,)"),
         (lambda: lrp.BatchNorm(np.ones(1), -np.ones(1)), "variance: expected variance + eps > 0"),
         (lambda: lrp.Sequential(), "Sequential: expected at least one module, got none"),

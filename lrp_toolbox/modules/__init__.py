@@ -2,9 +2,10 @@
 
 from .base import Layer, LinearModule, Module, Trace
 from .container import Add, Concat, Sequential
-from .elementwise import LRN, Dropout, Flatten, Identity, LeakyReLU, PReLU, ReLU, Sigmoid, SoftMax, Tanh
+from .elementwise import LRN, ClippedReLU, Dropout, Flatten, Identity, LeakyReLU, PReLU, ReLU, Sigmoid, SoftMax, Tanh
 from .fuse import fuse
 from .linear import BatchNorm, Conv, Linear, Scale
+from .pad import Pad
 from .pooling import AvgPool, MaxPool, SumPool
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "Add",
     "AvgPool",
     "BatchNorm",
+    "ClippedReLU",
     "Concat",
     "Conv",
     "Dropout",
@@ -24,6 +26,7 @@ __all__ = [
     "MaxPool",
     "Module",
     "PReLU",
+    "Pad",
     "ReLU",
     "Scale",
     "Sequential",

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, NoReturn
+from typing import ClassVar, Literal, NoReturn
 
 from .. import backend
 from ..backend import Array, namespace
 from ..rules import Book, Pass, Rule, Taylor, divide
 from .base import Layer, PassingLayer, Shape, Trace
+from .windows import Windows
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +40,28 @@ class LeakyReLU(PassingLayer):
 
     def keeps_sign(self, nonneg: bool) -> bool:
         return nonneg
+
+
+@dataclass(frozen=True, eq=False)
+class ClippedReLU(PassingLayer):
+    """min(max(x, 0), most): ReLU6 and its like."""
+
+    most: float = 6.0
+
+    def __post_init__(self) -> None:
+        if not self.most > 0:
+            raise ValueError(f"most: expected a number > 0, got {self.most!r}")
+
+    def forward(self, x: Array) -> Array:
+        most = backend.like(self.most, x)
+        return backend.positive_part(namespace(x).where(x < most, x, most))
+
+    def gradient(self, trace: Trace, g: Array) -> Array:
+        inside = (trace.x > 0) & (trace.x < backend.like(self.most, trace.x))
+        return namespace(g).where(inside, g, backend.zeros((), g))
+
+    def keeps_sign(self, nonneg: bool) -> bool:
+        return True
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,21 +199,27 @@ class SoftMax(Layer):
 
 @dataclass(frozen=True, eq=False)
 class LRN(Layer):
-    """y_j = x_j / s_j^β with s_j = k + α / n · Σ x_i², over the n channels around j (local response normalisation).
+    """y_j = x_j / s_j^β with s_j = k + α / n · Σ x_i², over the n neighbours of j (local response normalisation).
+
+    The neighbours are the `size` channels around j at its place, n = size; or, within j's channel, the places of a square
+    around it, n = size². Those beyond the edge count in n, as zeros (Caffe).
 
     Relevance passes unchanged, or, under the rule `Taylor`, by the first-order terms of the normalisation.
     """
 
-    size: int = 5  # n, odd
+    size: int = 5  # odd
     alpha: float = 1e-4
     beta: float = 0.75
     k: float = 1.0
+    region: Literal["across", "within"] = "across"
 
     axes: ClassVar[int] = 3
 
     def __post_init__(self) -> None:
         if not isinstance(self.size, int) or self.size < 1 or self.size % 2 == 0:
-            raise ValueError(f"size: expected an odd number of channels, got {self.size!r}")
+            raise ValueError(f"size: expected an odd number of channels or places, got {self.size!r}")
+        if self.region not in ("across", "within"):
+            raise ValueError(f"region: expected 'across' channels or 'within' each, got {self.region!r}")
 
     def takes(self, rule: Rule) -> Rule:
         return rule if isinstance(rule, Taylor) else Pass()
@@ -205,26 +234,33 @@ class LRN(Layer):
         return x * self._s(x) ** -self.beta
 
     def _s(self, x: Array) -> Array:
-        return self.k + self.alpha / self.size * self._around(x * x)
+        return self.k + self._a * self._around(x * x)
+
+    @property
+    def _a(self) -> float:
+        return self.alpha / (self.size if self.region == "across" else self.size**2)
 
     def _around(self, x: Array) -> Array:
-        """Σ over the n channels around each channel; the window is symmetric, so this is its own transpose."""
-        channels, half = x.shape[-1], self.size // 2
+        """Σ over the neighbours; the window is symmetric, so this is its own transpose."""
+        rows, columns, half = (min(self.size // 2, n - 1) for n in x.shape[-3:])  # there is nothing farther away
+        if self.region == "within":
+            return Windows((2 * rows + 1, 2 * columns + 1), padding=((rows, rows), (columns, columns))).sum(x)
+        channels = x.shape[-1]
         padded = backend.zeros((*x.shape[:-1], channels + 2 * half), x)
         padded[..., half : half + channels] = x
         y = padded[..., 0:channels]
-        for i in range(1, self.size):
+        for i in range(1, 2 * half + 1):
             y = y + padded[..., i : i + channels]
         return y
 
     def gradient(self, trace: Trace, g: Array) -> Array:
-        x, s, a = trace.x, self._s(trace.x), self.alpha / self.size
+        x, s, a = trace.x, self._s(trace.x), self._a
         return g * s**-self.beta - 2 * a * self.beta * x * self._around(g * x * s ** (-self.beta - 1))
 
     def _share(self, trace: Trace, R: Array, rule: Rule, book: Book | None) -> Array:
         if not isinstance(rule, Taylor):
             return R
-        x, a = trace.x, self.alpha / self.size
+        x, a = trace.x, self._a
         own = x * (self.k + a * x * x) ** -self.beta  # z_jj
         other = -2 * a * self.beta * x * self._s(x) ** (-self.beta - 1)  # z_ij = x_i² · other_j
         z = own + other * (self._around(x * x) - x * x)
