@@ -23,7 +23,8 @@ def everything():
     w = np.ones(3, "float32")
     return lrp.Sequential(
         lrp.BatchNorm(w, w, w, w, 1e-3), lrp.PReLU(w), lrp.LeakyReLU(0.3), lrp.Tanh(), lrp.Sigmoid(), lrp.Scale(w, w),
-        lrp.LRN(3, 0.1, 0.5, 2.0), lrp.LRN(3, region="within"), lrp.SumPool((2, 1), 2, ceil_mode=True), lrp.AvgPool(2, 1, 1, False, False),
+        lrp.LRN(3, 0.1, 0.5, 2.0), lrp.LRN(3, region="within"), lrp.SumPool((2, 1), 2, ceil_mode=True),
+        lrp.AvgPool(2, 1, 1, False, False),
         lrp.MaxPool(2, 1, ((0, 1), (0, 1)), ties="first"), lrp.Dropout(0.2), lrp.MaxPool(None), lrp.Flatten(),
         lrp.Linear(np.ones((3, 5), "float32")),
     )  # fmt: skip

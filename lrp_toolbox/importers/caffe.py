@@ -91,9 +91,9 @@ def read_caffe(
     order = channels or ("L" if depth == 1 else "BGR")
     if len(order) != depth:
         _fail(net.file, source.key, f"{len(order)} channels, {order}", f"{depth}")
-    of_data = _transform(net, source)
-    mean = of_data[0] if mean is None else _mean(mean, depth)
-    scale = of_data[1] if scale is None else scale
+    transform = net.sources[source_key].transform
+    mean = _data_mean(net.file, source, transform) if mean is None else _mean(mean, depth)
+    scale = transform.scale if scale is None else scale
     preprocessing = Preprocessing((height, width), fit, order, mean, scale)
     name = name or net.name or Path(prototxt).stem
     outputs = classes.shape[0]
@@ -200,7 +200,7 @@ class _Source:
     """An input: (samples, channels, height, width), if the description says so; and what a data layer does to it."""
 
     dims: Sequence[int] | None
-    transform: Any = None
+    transform: Any = field(default_factory=schema.TransformationParameter)
 
 
 @dataclass(frozen=True)
@@ -324,7 +324,9 @@ _DATA: dict[str, Callable[[Any], list[Sequence[int] | None]]] = {
 
 # ---- The weights -----------------------------------------------------------------------------------------------------
 
-MOST_FIELDS = 100_000  # of a network; layers are fields, and so are little else
+MOST_FIELDS = 100_000  # of a network: its layers, and little else
+MOST_BLOBS = 64  # of a layer
+MOST_AXES = 32  # of a blob: Caffe's own limit
 
 
 @dataclass(frozen=True)
@@ -389,10 +391,16 @@ def _protobuf_layers(file: Path) -> Iterator[tuple[str, list[Array]]]:
     fields = schema.NetParameter.DESCRIPTOR.fields_by_name
     forms = {fields["layer"].number: schema.LayerParameter, fields["layers"].number: schema.V1LayerParameter}
     for number, content in _fields(file, forms):
-        layer = _parse(file, forms[number](), content)
+        layer = _parse(file, "", forms[number](), content)
         del content
-        name, arrays = layer.name, [_array(file, layer.name, blob) for blob in layer.blobs]
-        del layer
+        if not isinstance(layer.name, str):
+            _fail(file, "", "the name of a layer in UTF-8", repr(layer.name))
+        if len(layer.blobs) > MOST_BLOBS:
+            _fail(file, layer.name, f"at most {MOST_BLOBS} arrays of weights", f"{len(layer.blobs):,}")
+        name, blobs, arrays = layer.name, list(layer.blobs), []
+        del layer  # nothing is held longer than need be: the first dense layer of VGG-16 has 400 MB
+        while blobs:
+            arrays.append(_array(file, name, _parse(file, name, schema.BlobProto(), blobs.pop(0))))
         if arrays:
             yield name, arrays
 
@@ -429,20 +437,21 @@ def _varint(file: Path, opened: BinaryIO) -> int:
     _fail(file, "", "a .caffemodel, that is protobuf, or HDF5", "a number of more than ten bytes")
 
 
-def _parse(file: Path, message: Any, content: bytes) -> Any:
+def _parse(file: Path, where: str, message: Any, content: bytes) -> Any:
     try:
         message.ParseFromString(content)
-    except DecodeError as error:
-        raise ModelFormatError(f"{file}: expected a {type(message).__name__}, that is protobuf: {error}") from error
+    except DecodeError:
+        _fail(file, where, f"a {type(message).__name__}, that is protobuf", f"{len(content):,} bytes that are none")
     return message
 
 
 def _array(file: Path, where: str, blob: Any) -> Array:
     """The numbers of a BlobProto in its shape, in the form of today or the old one with four axes."""
+    if len(blob.shape.dim) > MOST_AXES:
+        _fail(file, where, f"at most {MOST_AXES} axes", f"{len(blob.shape.dim):,}")
     old = (blob.num, blob.channels, blob.height, blob.width)
     shape = tuple(blob.shape.dim) if blob.HasField("shape") else old
-    pieces, dtype = (blob.double_data, np.dtype("<f8")) if blob.double_data else (blob.data, np.dtype("<f4"))
-    content = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+    content, dtype = (blob.double_data, np.dtype("<f8")) if blob.HasField("double_data") else (blob.data, np.dtype("<f4"))
     if min(shape, default=1) < 0 or math.prod(shape) * dtype.itemsize != len(content):
         _fail(file, where, f"as many numbers as the shape {shape} says", f"{len(content)} bytes of {dtype.name}")
     return np.frombuffer(content, dtype).reshape(shape)
@@ -646,10 +655,10 @@ def _pool(layer: Any, x: _Value, weights: _Weights) -> Module:
         return kind(None)
     kernel, stride, padding = _pair(p, "kernel", "kernel_size"), _pair(p, "stride", "stride", 1), _pair(p, "pad", "pad")
     ceil = _name_of(p, "round_mode") == "CEIL" and p.ceil_mode
-    if ceil and x.is_map:
+    if ceil and x.is_map and min(*kernel, *stride) > 0:
         room = [n + 2 * pad for n, pad in zip(x.shape, padding, strict=False)]
         sizes = list(zip(room, kernel, stride, strict=True))
-        if min(stride) > 0 and not any(padding) and any(-(-(n - k) // s) * s >= n for n, k, s in sizes):
+        if not any(padding) and any(-(-(n - k) // s) * s >= n for n, k, s in sizes):
             raise ValueError(f"stride: {stride} puts a window outside of the map {x.shape}, where Caffe finds no number")
         high, wide = (min(k, n) if k < n + s else k for n, k, s in sizes)  # the only window is clipped
         kernel = high, wide
@@ -756,8 +765,11 @@ _LAYERS: dict[str, _Layer] = {
 
 def _source(graph: _Graph, key: str, steps: Sequence[_Step], weights: _Weights, size: tuple[int, int] | None) -> _Value:
     """The input as a value. A data layer does not say how many channels it has: the convolution that reads it does."""
-    source = graph.sources[key]
-    dims, crop = source.dims, 0 if source.transform is None else source.transform.crop_size
+    dims, transform = graph.sources[key].dims, graph.sources[key].transform
+    _require_finite(graph.file, key, transform)
+    if transform.scale <= 0:
+        _fail(graph.file, key, "a scale > 0", str(transform.scale))
+    crop = transform.crop_size
     if dims is None:
         if not (crop or size):
             _fail(graph.file, key, "the size of the input; hand it in, size=(height, width)", "a data layer")
@@ -775,17 +787,14 @@ def _source(graph: _Graph, key: str, steps: Sequence[_Step], weights: _Weights, 
     return _Value(key, (int(height), int(width), int(dims[1])))
 
 
-def _transform(graph: _Graph, source: _Value) -> tuple[tuple[float, ...], float]:
-    """The mean and the scale that the data layer says, or none: zeros and 1."""
-    p, channels = graph.sources[source.key].transform, source.shape[2]
-    if p is None:
-        return (0.0,) * channels, 1.0
-    _require_finite(graph.file, source.key, p)
-    if p.scale <= 0:
-        _fail(graph.file, source.key, "a scale > 0", str(p.scale))
-    if len(p.mean_value) not in (0, 1, channels):
-        _fail(graph.file, source.key, f"a mean_value for each of {channels} channels", f"{len(p.mean_value)}")
-    return tuple(p.mean_value or (0.0,)) * (channels if len(p.mean_value) < 2 else 1), p.scale
+def _data_mean(file: Path, source: _Value, transform: Any) -> tuple[float, ...]:
+    """The mean that the data layer says, one number a channel; zeros, if it says none."""
+    if transform.mean_file:
+        _fail(file, source.key, "a mean: hand in as `mean` a copy of the file that it names", repr(transform.mean_file))
+    values, channels = tuple(transform.mean_value) or (0.0,), source.shape[2]
+    if len(values) not in (1, channels):
+        _fail(file, source.key, f"a mean_value for each of {channels} channels", f"{len(values)}")
+    return values if len(values) == channels else values * channels
 
 
 def _mean(mean: File | Sequence[float], channels: int) -> tuple[float, ...]:
@@ -801,7 +810,7 @@ def _mean(mean: File | Sequence[float], channels: int) -> tuple[float, ...]:
         except (ValueError, EOFError) as error:
             raise ModelFormatError(f"{file}: not a readable .npy: {error}") from error
     else:
-        a = _array(file, "mean", _parse(file, schema.BlobProto(), file.read_bytes()))
+        a = _array(file, "mean", _parse(file, "mean", schema.BlobProto(), file.read_bytes()))
     a = a[0] if a.ndim == 4 and len(a) == 1 else a
     if a.dtype.kind != "f" or a.ndim not in (1, 3) or len(a) != channels or not a.size:
         _fail(file, "mean", f"floats of shape ({channels}) or ({channels}, height, width)", f"{a.dtype} of shape {a.shape}")
