@@ -372,6 +372,36 @@ def test_lrn_has_a_constant(tmp_path):
     np.testing.assert_allclose(run(90), (x / (2 + 0.5 / 3 * around) ** 0.6).ravel(), rtol=1e-5)
 
 
+def test_lrn_within_channels_has_none(tmp_path):
+    region = "local_size: 3 alpha: 0.5 beta: 0.6 k: 2 norm_region: WITHIN_CHANNEL"
+    x, run = one_layer(tmp_path, f'layer {{ name: "layer" type: "LRN" bottom: "data" top: "y" lrn_param {{ {region} }} }}')
+    around = sum(np.pad(x, [(0, 0), (1, 1), (1, 1)])[:, i : i + 6, j : j + 5] ** 2 for i in range(3) for j in range(3))
+    np.testing.assert_allclose(run(90), (x / (1 + 0.5 / 9 * around) ** 0.6).ravel(), rtol=1e-5)
+
+
+FLAT = 'layer { name: "flat" type: "Flatten" bottom: "data" top: "flat" } '
+
+
+def test_numbers_for_each_feature_of_a_flattened_map_are_in_caffes_order(tmp_path):
+    a, b = np.random.default_rng(1).uniform(0.5, 2, (2, 90))
+    for kind, arrays, expected in [
+        ("PReLU", [a], lambda x: np.where(x > 0, x, a * x)),
+        ("Scale", [a], lambda x: a * x),
+        ("BatchNorm", [a, b, np.ones(1)], lambda x: (x - a) / np.sqrt(b + 1e-5)),
+    ]:
+        x, run = one_layer(tmp_path, FLAT + files.text(kind, "layer", ["flat"], ["y"]), arrays)
+        np.testing.assert_allclose(run(90), expected(x.ravel()), rtol=1e-4, atol=1e-6)
+
+
+def test_flattened_maps_side_by_side(tmp_path):
+    pool = 'layer { name: "pool" type: "Pooling" bottom: "data" top: "pool" pooling_param { kernel_size: 3 stride: 3 } } '
+    more = 'layer { name: "more" type: "Flatten" bottom: "pool" top: "more" } '
+    x, run = one_layer(tmp_path, FLAT + pool + more + files.text("Concat", "both", ["more", "flat"], ["y"]))
+    padded = np.pad(x, [(0, 0), (0, 0), (0, 1)], constant_values=-np.inf)
+    pooled = padded.reshape(3, 2, 3, 2, 3).max((2, 4))
+    np.testing.assert_allclose(run(102), np.concatenate([pooled.ravel(), x.ravel()]), rtol=1e-6)
+
+
 def test_prelu_may_share_its_slope(tmp_path):
     layer = 'layer { name: "layer" type: "PReLU" bottom: "data" top: "y" prelu_param { channel_shared: true } }'
     for slope in ([0.25], 0.25):
