@@ -324,7 +324,9 @@ _DATA: dict[str, Callable[[Any], list[Sequence[int] | None]]] = {
 
 # ---- The weights -----------------------------------------------------------------------------------------------------
 
-MOST_FIELDS = 100_000  # of a network; layers are fields, and so are little else
+MOST_FIELDS = 100_000  # of a network: its layers, and little else
+MOST_BLOBS = 64  # of a layer
+MOST_AXES = 32  # of a blob: Caffe's own limit
 
 
 @dataclass(frozen=True)
@@ -389,10 +391,16 @@ def _protobuf_layers(file: Path) -> Iterator[tuple[str, list[Array]]]:
     fields = schema.NetParameter.DESCRIPTOR.fields_by_name
     forms = {fields["layer"].number: schema.LayerParameter, fields["layers"].number: schema.V1LayerParameter}
     for number, content in _fields(file, forms):
-        layer = _parse(file, forms[number](), content)
+        layer = _parse(file, "", forms[number](), content)
         del content
-        name, arrays = layer.name, [_array(file, layer.name, blob) for blob in layer.blobs]
-        del layer
+        if not isinstance(layer.name, str):
+            _fail(file, "", "the name of a layer in UTF-8", repr(layer.name))
+        if len(layer.blobs) > MOST_BLOBS:
+            _fail(file, layer.name, f"at most {MOST_BLOBS} arrays of weights", f"{len(layer.blobs):,}")
+        name, blobs, arrays = layer.name, list(layer.blobs), []
+        del layer  # nothing is held longer than need be: the first dense layer of VGG-16 has 400 MB
+        while blobs:
+            arrays.append(_array(file, name, _parse(file, name, schema.BlobProto(), blobs.pop(0))))
         if arrays:
             yield name, arrays
 
@@ -429,20 +437,21 @@ def _varint(file: Path, opened: BinaryIO) -> int:
     _fail(file, "", "a .caffemodel, that is protobuf, or HDF5", "a number of more than ten bytes")
 
 
-def _parse(file: Path, message: Any, content: bytes) -> Any:
+def _parse(file: Path, where: str, message: Any, content: bytes) -> Any:
     try:
         message.ParseFromString(content)
-    except DecodeError as error:
-        raise ModelFormatError(f"{file}: expected a {type(message).__name__}, that is protobuf: {error}") from error
+    except DecodeError:
+        _fail(file, where, f"a {type(message).__name__}, that is protobuf", f"{len(content):,} bytes that are none")
     return message
 
 
 def _array(file: Path, where: str, blob: Any) -> Array:
     """The numbers of a BlobProto in its shape, in the form of today or the old one with four axes."""
+    if len(blob.shape.dim) > MOST_AXES:
+        _fail(file, where, f"at most {MOST_AXES} axes", f"{len(blob.shape.dim):,}")
     old = (blob.num, blob.channels, blob.height, blob.width)
     shape = tuple(blob.shape.dim) if blob.HasField("shape") else old
-    pieces, dtype = (blob.double_data, np.dtype("<f8")) if blob.double_data else (blob.data, np.dtype("<f4"))
-    content = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+    content, dtype = (blob.double_data, np.dtype("<f8")) if blob.HasField("double_data") else (blob.data, np.dtype("<f4"))
     if min(shape, default=1) < 0 or math.prod(shape) * dtype.itemsize != len(content):
         _fail(file, where, f"as many numbers as the shape {shape} says", f"{len(content)} bytes of {dtype.name}")
     return np.frombuffer(content, dtype).reshape(shape)
@@ -801,7 +810,7 @@ def _mean(mean: File | Sequence[float], channels: int) -> tuple[float, ...]:
         except (ValueError, EOFError) as error:
             raise ModelFormatError(f"{file}: not a readable .npy: {error}") from error
     else:
-        a = _array(file, "mean", _parse(file, schema.BlobProto(), file.read_bytes()))
+        a = _array(file, "mean", _parse(file, "mean", schema.BlobProto(), file.read_bytes()))
     a = a[0] if a.ndim == 4 and len(a) == 1 else a
     if a.dtype.kind != "f" or a.ndim not in (1, 3) or len(a) != channels or not a.size:
         _fail(file, "mean", f"floats of shape ({channels}) or ({channels}, height, width)", f"{a.dtype} of shape {a.shape}")

@@ -1,8 +1,8 @@
 """The messages of Caffe's files, as far as they are read here: number, name and type of each field.
 
 Numbers, names and defaults are those of caffe.proto (BVLC/caffe). What is not named is skipped, as protobuf does with fields
-that it does not know. The numbers of a blob are declared as bytes, which look the same in the file as packed floats: so they
-become an array in one step.
+that it does not know. Some fields are declared as bytes, which look the same in the file: packed floats, to become an array in
+one step, and the blobs of a layer, to be read one after the other.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ ENUMS = {
 MESSAGES = {
     "NetParameter": """1 name string; 3 input string*; 8 input_shape BlobShape*; 4 input_dim int64*;
         100 layer LayerParameter*; 2 layers V1LayerParameter*""",
-    "LayerParameter": """1 name string; 2 type string; 3 bottom string*; 4 top string*; 7 blobs BlobProto*;
+    "LayerParameter": """1 name string; 2 type string; 3 bottom string*; 4 top string*; 7 blobs bytes*;
         8 include NetStateRule*; 9 exclude NetStateRule*; 100 transform_param TransformationParameter;
         104 concat_param ConcatParameter; 106 convolution_param ConvolutionParameter; 108 dropout_param DropoutParameter;
         109 dummy_data_param DummyDataParameter; 110 eltwise_param EltwiseParameter;
@@ -51,13 +51,13 @@ MESSAGES = {
         131 prelu_param PReLUParameter; 135 flatten_param FlattenParameter; 139 batch_norm_param BatchNormParameter;
         142 scale_param ScaleParameter; 143 input_param InputParameter""",
     "V1LayerParameter": """1 layer V0LayerParameter; 2 bottom string*; 3 top string*; 4 name string; 5 type V1LayerType;
-        6 blobs BlobProto*; 32 include NetStateRule*; 33 exclude NetStateRule*; 36 transform_param TransformationParameter;
+        6 blobs bytes*; 32 include NetStateRule*; 33 exclude NetStateRule*; 36 transform_param TransformationParameter;
         9 concat_param ConcatParameter; 10 convolution_param ConvolutionParameter; 12 dropout_param DropoutParameter;
         26 dummy_data_param DummyDataParameter; 24 eltwise_param EltwiseParameter;
         17 inner_product_param InnerProductParameter; 18 lrn_param LRNParameter; 22 memory_data_param MemoryDataParameter;
         19 pooling_param PoolingParameter; 30 relu_param ReLUParameter; 39 softmax_param SoftmaxParameter""",
     "V0LayerParameter": "1 name string",
-    "BlobProto": """7 shape BlobShape; 5 data bytes*; 8 double_data bytes*;
+    "BlobProto": """7 shape BlobShape; 5 data bytes; 8 double_data bytes;
         1 num int64; 2 channels int64; 3 height int64; 4 width int64""",
     "BlobShape": "1 dim int64*",
     "NetStateRule": "1 phase Phase; 2 min_level int32; 3 max_level int32; 4 stage string*; 5 not_stage string*",
