@@ -84,7 +84,7 @@ class WithStep(Layer):
         return self.step(self.layer, trace, R)
 
     def map(self, f: Callable[[Array], Array]) -> Module:
-        return replace(self, layer=self.layer.map(f))
+        return replace(self, layer=self.layer.map(f))  # type: ignore[arg-type]
 
 
 def gradient_step(layer: Layer, trace: Trace, R: Array) -> Array:
@@ -213,14 +213,6 @@ class GradientInput(Walk):
         return Sequential(input=WithStep(Identity(), _times_input), net=super().rewired(module))
 
 
-def _guided(layer: Layer, trace: Trace, R: Array) -> Array:
-    return backend.positive_part(layer.gradient(trace, R))
-
-
-def _deconv(layer: Layer, trace: Trace, R: Array) -> Array:
-    return backend.positive_part(R)
-
-
 def _not_defined(layer: Layer, trace: Trace, R: Array) -> NoReturn:
     raise TypeError(f"Guided Backprop and DeconvNet are about ReLU; what to do at {type(layer).__name__} they do not say")
 
@@ -234,7 +226,10 @@ class GuidedBackprop(Walk):
     """
 
     title: ClassVar[str] = "Guided Backprop"
-    at_relu: ClassVar[Step] = staticmethod(_guided)
+
+    @staticmethod
+    def at_relu(layer: Layer, trace: Trace, R: Array) -> Array:
+        return backend.positive_part(layer.gradient(trace, R))
 
     def step(self, name: str, layer: Layer) -> Step:
         if isinstance(layer, ReLU):
@@ -247,4 +242,7 @@ class DeconvNet(GuidedBackprop):
     """The gradient, of which every ReLU passes what is positive, wherever its input was."""
 
     title: ClassVar[str] = "DeconvNet"
-    at_relu: ClassVar[Step] = staticmethod(_deconv)
+
+    @staticmethod
+    def at_relu(layer: Layer, trace: Trace, R: Array) -> Array:
+        return backend.positive_part(R)
