@@ -18,7 +18,7 @@ Gu et al. 2018, Understanding individual decisions of CNNs via contrastive backp
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, NoReturn
 
 from .. import backend
@@ -131,11 +131,15 @@ class Walk(Method):
 # ---- LRP -------------------------------------------------------------------------------------------------------------
 
 
+BEST = lrp_cmp()
+EVERYWHERE_Z_PLUS = uniform(ZPlus())
+
+
 @dataclass(frozen=True)
 class LRP(Method):
     """Layer-wise Relevance Propagation: `explain(net, x, target, composite)`."""
 
-    composite: Composite = field(default_factory=lrp_cmp)
+    composite: Composite = BEST
     start: Start = "logit"
 
     @property
@@ -176,7 +180,7 @@ class ContrastiveLRP(Method):
 
     title: ClassVar[str] = "CLRP"
 
-    of: Composite = field(default_factory=lambda: uniform(ZPlus()))
+    of: Composite = EVERYWHERE_Z_PLUS
 
     @property
     def name(self) -> str:
@@ -205,7 +209,7 @@ def _times_input(layer: Layer, trace: Trace, R: Array) -> Array:
 
 @dataclass(frozen=True)
 class GradientInput(Walk):
-    """x · ∂y_t / ∂x. In a ReLU net without biases it is LRP_z (Sec. II-A)."""
+    """x · ∂y_t / ∂x. In a ReLU net it is LRP_z (Sec. II-A)."""
 
     title: ClassVar[str] = "gradient × input"
 

@@ -22,6 +22,7 @@ RULE_NAMES: dict[str, type[Rule]] = {rule.__name__.lower(): rule for rule in RUL
 
 
 def _cmp(**parameters: Any) -> LRP:
+    """LRP_CMP, the best practice of Sec. II-B: ε in dense layers, αβ in convolutions, ♭ in the first `flat` of these."""
     return LRP(lrp_cmp(**parameters))
 
 
