@@ -616,6 +616,22 @@ def test_one_pass_in_any_pieces():
         np.testing.assert_allclose(fit.patterns().arrays[name], a, rtol=1e-9, atol=1e-9)
 
 
+@given(rng=rngs(), geometry=geometries(), most=st.integers(1, 9))
+def test_fewer_windows_are_every_so_many(rng, geometry, most):
+    """As the fit of a layer with a longer stride; no map gives none."""
+    size, kernel, stride, padding, dilation = geometry
+    layer = lrp.Conv(rng.standard_normal((*kernel, 2, 2)), None, stride, padding, dilation)
+    x = rng.standard_normal((8, *size, 2))
+    rows, columns = layer.output_shape((*size, 2))[:2]
+    k = next(k for k in range(1, 9) if k * k >= rows * columns / most)
+    longer = replace(layer, stride=(k * layer.stride[0], k * layer.stride[1]))
+    fit = Fit(lrp.Sequential(conv=layer, relu=lrp.ReLU()), windows=most)
+    fit.add(x)
+    expected = fitted(lrp.Sequential(conv=longer, relu=lrp.ReLU()), x)
+    np.testing.assert_allclose(fit.patterns().arrays["conv"], expected.arrays["conv"], rtol=1e-6, atol=1e-8)
+    assert 8 <= fit.sums["conv"].samples[0] <= 8 * (-(-rows // k)) * (-(-columns // k))
+
+
 def test_sums_are_in_double_precision():
     """Many samples far from 0: float32 sums would lose what varies. The net is float32, and each image is."""
     rng = np.random.default_rng(0)
@@ -666,7 +682,7 @@ def test_sums_of_something_else_refuse(tmp_path):
     for wrong, word in (
         (Fit(other, source="nine"), "weights"),
         (Fit(NET), "source"),
-        (Fit(NET, "linear", "nine"), "estimator"),
+        (Fit(NET, "linear", source="nine"), "estimator"),
     ):
         with pytest.raises(lrp.ModelFormatError, match=f"{word}: expected"):
             wrong.go_on(file)
@@ -678,6 +694,8 @@ def test_sums_of_something_else_refuse(tmp_path):
             Fit(NET, source="nine").go_on(file)
     with pytest.raises(ValueError, match="estimator: expected 'relu' or 'linear', got 'sigmoid'"):
         Fit(NET, "sigmoid")
+    with pytest.raises(ValueError, match="windows: expected a number of windows ≥ 1, or None for all, got 0"):
+        Fit(NET, windows=0)
     with pytest.raises(ValueError, match="expected at least one to fit patterns to"):
         Fit(NET).patterns()
 
