@@ -42,6 +42,7 @@ def main() -> None:
     parser.add_argument("--limit", type=int, help="take so many of the images; default: all")
     parser.add_argument("--estimator", choices=("relu", "linear"), default="relu")
     parser.add_argument("--windows", type=int, help="take about so many windows of a map at most; default: all")
+    parser.add_argument("--dtype", choices=("float32", "float16"), default="float32", help="as what patterns are stored")
     parser.add_argument("--batch", type=int, default=8, help="how many images are worked on at a time")
     parser.add_argument("--every", type=int, default=50, help="store what there is after so many batches")
     arguments = parser.parse_args()
@@ -65,7 +66,7 @@ def main() -> None:
         if n % arguments.every == 0:
             fit.store(partial)
     patterns = fit.patterns()
-    patterns.save(out)
+    patterns.save(out, arguments.dtype)
     partial.unlink(missing_ok=True)
     silent = ", ".join(f"{layer} {count}" for layer, count in patterns.about["silent neurons"].items() if count)
     print(f"{out / 'patterns.npz'}: {fit.images} images; neurons without a pattern: {silent or 'none'}")
