@@ -108,7 +108,7 @@ def test_weights_that_are_not_compressed_are_the_same_and_checked_as_well(lenet,
     content[len(content) // 2] ^= 1
     for broken in (content, content[: len(content) // 2]):
         file.write_bytes(broken)
-        with pytest.raises(ModelFormatError, match="weights.npz"):
+        with pytest.raises(ModelFormatError, match=r"weights\.npz"):
             lrp.load(tmp_path / "large")
 
 
