@@ -38,10 +38,10 @@ def keras_3(tmp_path_factory):
     return write(tmp_path_factory.mktemp("keras"))
 
 
-def read(folder, net, ending, **settings):
+def read(folder, net, ending, **arguments):
     alone = ending in (".weights.h5", ".old.h5")
     architecture = folder / f"{net}.json" if alone else None
-    return read_keras(folder / f"{net}{ending}", architecture, input_shape=SHAPES.get(net), **settings)
+    return read_keras(folder / f"{net}{ending}", architecture, input_shape=SHAPES.get(net), **arguments)
 
 
 def check(folder, net, ending):
@@ -52,8 +52,10 @@ def check(folder, net, ending):
     p = model.preprocessing
     x = (pixels.reshape(-1, *p.shape) - np.float32(p.mean)) * np.float32(p.scale)
     np.testing.assert_allclose(model.net.forward(x), logits, rtol=1e-4, atol=1e-4 * abs(logits).max())
-    np.testing.assert_allclose(read(folder, net, ending, logits=False).net.forward(x), y, rtol=1e-4, atol=1e-4 * abs(y).max())
-    e = lrp.explain(read(folder, net, ending, dtype=np.float64), x.astype(np.float64), composite=lrp.lrp_cmp())
+    if ending == ".keras" and not (logits == y).all():
+        whole = read(folder, net, ending, logits=False)
+        np.testing.assert_allclose(whole.net.forward(x), y, rtol=1e-4, atol=1e-4 * abs(y).max())
+    e = lrp.explain(model.net.astype(np.float64), x.astype(np.float64), composite=lrp.lrp_cmp())
     assert e.R.shape == x.shape
     assert (abs(e.ledger.rounding) < 1e-9 * np.maximum(1, abs(e.R).sum(axis=(1, 2, 3)))).all()
     return model
@@ -83,11 +85,8 @@ def test_a_model_that_was_read_is_saved_and_loaded(keras_3, tmp_path):
 
 def test_zeros_become_padding_where_they_can(keras_3):
     net = read(keras_3, "padded", ".keras").net
-    assert [n for n in net.names if "ed" in n and "pool" not in n] == ["kept"]
-    assert net["c1"].padding == (
-        (2, 1),
-        (3, 4),
-    )  # (1, 0) and 1; (2, 3) and 1; "same" adds nothing to 9 rows, none to 12 columns
+    assert [name for name, module in net.items() if isinstance(module, lrp.Pad)] == ["kept"]
+    assert net["c1"].padding == ((3, 2), (3, 5))  # (1, 0), 1, and 1 for "same"; (2, 3), 1, and (0, 1) for "same"
     assert [m.padding for m in net if isinstance(m, lrp.MaxPool)] == [((0, 0), (0, 0)), ((1, 0), (0, 1))]
     assert [(m.padding, m.count_include_pad) for m in net if isinstance(m, lrp.AvgPool)] == [(((1, 1), (1, 1)), True)]
     assert repr(net["add"]).count("Pad(") == 1
@@ -144,9 +143,9 @@ assert model.net.names[-1] == "predictions" and model.preprocessing.channels == 
 # ---- What is not as it should be -------------------------------------------------------------------------------------
 
 
-def refused(file, *parts, **settings):
+def refused(file, *parts, **arguments):
     with pytest.raises(ModelFormatError) as caught:
-        read_keras(file, **settings)
+        read_keras(file, **arguments)
     for part in (str(file), *parts):
         assert part in str(caught.value)
 
@@ -162,23 +161,25 @@ def edited(folder, net, tmp_path, change):
     return file
 
 
-def rename(layers, name, kind, **config):
-    layers[name]["class_name"] = kind
-    layers[name]["config"].update(config)
+def changed(name, kind, **config):
+    def change(layers, _):
+        layers[name]["class_name"] = kind
+        layers[name]["config"].update(config)
+
+    return change
 
 
 BRANCHES = [
-    (lambda layers, _: rename(layers, "stem", "Lambda"), ("stem (Lambda)", "expected one of ActivityRegularization, Add", "code")),
-    (lambda layers, _: rename(layers, "stem", "My>Conv"), ("stem (My>Conv)", "found My>Conv")),
+    (changed("stem", "Lambda"), ("stem (Lambda)", "expected one of Activation, ", "code")),
+    (changed("stem", "My>Conv"), ("stem (My>Conv)", "found My>Conv")),
     (lambda layers, _: layers["stem"].update(module="os"), ("stem (Conv2D): module: expected one of Keras, found 'os'",)),
-    (lambda layers, _: rename(layers, "stem", "Conv2D", filters=5), ("stem (Conv2D): expected arrays kernel (1, 1, 3, 5)", "(4,)")),
-    (lambda layers, _: rename(layers, "stem", "Conv2D", filters=-1), ("stem (Conv2D): filters: expected a whole number",)),
-    (lambda layers, _: rename(layers, "stem", "Conv2D", use_bias=False), ("stem (Conv2D): expected arrays kernel", "found")),
-    (lambda layers, _: rename(layers, "stem", "Conv2D", data_format="channels_first"), ("data_format: expected channels_last",)),
-    (lambda layers, _: rename(layers, "stem", "Conv2D", activation="gelu"), ("stem (Conv2D): activation: expected one of", "gelu")),
-    (lambda layers, _: rename(layers, "stem", "Conv2D", padding="causal"), ("padding: expected 'valid' or 'same', found 'causal'",)),
-    (lambda layers, _: rename(layers, "mixed", "Concatenate", axis=1), ("mixed (Concatenate)", "expected the last axis")),
-    (lambda layers, _: rename(layers, "stem", "Dropout"), ("arrays that no layer asks for",)),
+    (changed("stem", "Conv2D", filters=5), ("stem (Conv2D): expected arrays kernel (1, 1, 3, 5)", "(4,)")),
+    (changed("stem", "Conv2D", filters=-1), ("stem (Conv2D): filters: expected a whole number",)),
+    (changed("stem", "Conv2D", use_bias=False), ("stem (Conv2D): expected arrays kernel", "found")),
+    (changed("stem", "Conv2D", data_format="channels_first"), ("data_format: expected channels_last",)),
+    (changed("stem", "Conv2D", activation="gelu"), ("stem (Conv2D): activation: expected one of", "gelu")),
+    (changed("stem", "Conv2D", padding="causal"), ("padding: expected 'valid' or 'same', found 'causal'",)),
+    (changed("mixed", "Concatenate", axis=1), ("mixed (Concatenate)", "expected the last axis")),
     (lambda layers, c: c["layers"].remove(layers["stem"]), ("stem: read by a layer or as an output, but no layer makes it",)),
     (lambda layers, c: c["layers"].append(layers["stem"]), ("expected names to be unique, found 2 layers named 'stem'",)),
     (lambda layers, c: c.update(output_layers=[["stem", 0, 0], ["five", 0, 0]]), ("output_layers: expected one output",)),
@@ -195,13 +196,13 @@ def test_a_description_that_does_not_hold_is_refused(tmp_path, change, parts):
 
 def test_arguments_that_do_not_fit_are_named(tmp_path):
     whole = KERAS_2 / "branches.h5"
-    for message, settings in [
+    for message, arguments in [
         ("input_shape: expected one that fits [8, 8, 3]", {"input_shape": (9, 8, 3)}),
         ("classes: expected 4 names, one for each output", {"classes": ["a"]}),
         ("architecture: expected None", {"architecture": "vgg16"}),
     ]:
         with pytest.raises(ValueError, match=message.replace("[", r"\[")):
-            read_keras(whole, **settings)
+            read_keras(whole, **arguments)
     with pytest.raises(FileNotFoundError):
         read_keras(tmp_path / "none.h5")
     refused(KERAS_2 / "nested.old.h5", "expected a whole model, found weights alone; give architecture=")
@@ -220,6 +221,11 @@ def test_weights_that_are_not_numbers_are_refused(tmp_path):
             del stored[path]
             stored[path] = change(original[path][()])
         refused(file, "stem", part)
+    with h5py.File(KERAS_2 / "branches.h5") as original, h5py.File(file, "r+") as stored:
+        del stored[path]
+        stored[path] = original[path][()]
+        stored["model_weights/more/kernel:0"] = np.ones(2)
+    refused(file, "arrays that no layer asks for: ['model_weights/more/kernel:0']")
 
 
 def test_nothing_outside_of_the_file_is_followed(tmp_path):
@@ -319,10 +325,9 @@ def test_flipped_bytes_are_read_or_refused(tmp_path_factory, name, seed, flips, 
         assert name in str(error)  # noqa: PT017
 
 
-def test_a_file_that_crashes_the_reader_is_refused(tmp_path):
-    """The process that reads is told to keep to no time at all, as a file over which libhdf5 never ends would make it."""
-    file = KERAS_2 / "nested.h5"
-    with hdf5.opened(file, "net.h5") as stored:
+def test_a_file_that_crashes_the_reader_is_refused():
+    """The process that reads is killed, as the system does when it crashes or is over its limits."""
+    with hdf5.opened(KERAS_2 / "nested.h5", "net.h5") as stored:
         stored.process.kill()
         stored.process.wait()
         with pytest.raises(

@@ -95,8 +95,7 @@ class File:
     def _ask(self, question: Any, name: str) -> None:
         assert self.process.stdin is not None
         try:
-            self.process.stdin.write(json.dumps(question).encode() + b"\n")
-            self.process.stdin.flush()
+            os.write(self.process.stdin.fileno(), json.dumps(question).encode() + b"\n")
         except BrokenPipeError:
             self._broken(name)
         self._answer(name)

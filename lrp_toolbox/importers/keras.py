@@ -201,7 +201,7 @@ def _fold(p: Preprocessing, net: Sequential) -> tuple[Preprocessing, Sequential]
             continue
         following = children[0][1] if children else None
         if isinstance(following, Conv) and following.groups == 1:
-            children[0] = (children[0][0], replace(following, w=following.w * scale.w[:, None]))
+            children[0] = (children[0][0], replace(following, w=following.w * scale.w[:, None].astype(following.w.dtype)))
         else:
             children.insert(0, (name, Scale(scale.w)))
         break
