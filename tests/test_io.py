@@ -22,10 +22,10 @@ def everything():
     """One of each module that can be stored."""
     w = np.ones(3, "float32")
     return lrp.Sequential(
-        lrp.BatchNorm(w, w, w, w, 1e-3), lrp.PReLU(w), lrp.LeakyReLU(0.3), lrp.Tanh(), lrp.Sigmoid(), lrp.Scale(w, w),
-        lrp.LRN(3, 0.1, 0.5, 2.0), lrp.LRN(3, region="within"), lrp.SumPool((2, 1), 2, ceil_mode=True),
-        lrp.AvgPool(2, 1, 1, False, False),
-        lrp.MaxPool(2, 1, ((0, 1), (0, 1)), ties="first"), lrp.Dropout(0.2), lrp.MaxPool(None), lrp.Flatten(),
+        lrp.BatchNorm(w, w, w, w, 1e-3), lrp.PReLU(w), lrp.LeakyReLU(0.3), lrp.ClippedReLU(3.0), lrp.Tanh(),
+        lrp.Sigmoid(), lrp.Scale(w, w), lrp.LRN(3, 0.1, 0.5, 2.0), lrp.LRN(3, region="within"),
+        lrp.SumPool((2, 1), 2, ceil_mode=True), lrp.AvgPool(2, 1, 1, False, False),
+        lrp.MaxPool(2, 1, ((0, 1), (0, 1)), ties="first"), lrp.Dropout(0.2), lrp.Pad((1, 2)), lrp.MaxPool(None), lrp.Flatten(),
         lrp.Linear(np.ones((3, 5), "float32")),
     )  # fmt: skip
 

@@ -71,6 +71,8 @@ SMOOTH = [
     lrp.Flatten(),
     lrp.Dropout(),
     lrp.Identity(),
+    lrp.Pad(((1, 0), (2, 1))),
+    lrp.ClippedReLU(0.5),
     lrp.Conv(np.arange(24.0).reshape(3, 2, 2, 2) / 24, groups=2, padding=1),
     lrp.Concat(lrp.Tanh(), lrp.Conv(np.ones((1, 1, 4, 2)))),
     lrp.Add(lrp.Tanh(), lrp.Identity(), lrp.Sigmoid()),
@@ -146,6 +148,29 @@ def test_pooling_the_whole_map():
     assert (lrp.AvgPool(None).forward(x)[:, 0, 0] == x.sum(axis=(1, 2)) / Fraction(12)).all()
     assert (lrp.SumPool(None).forward(x)[:, 0, 0] == x.sum(axis=(1, 2))).all()
     assert (lrp.MaxPool(None).forward(x)[:, 0, 0] == x.max(axis=(1, 2))).all()
+
+
+@given(conv_cases(), rngs(), st.sampled_from([lrp.Z(), lrp.AlphaBeta(2), lrp.Gamma(Fraction(1, 4))]))
+def test_zeros_around_a_map_are_padding(case, rng, rule):
+    """A Pad in front of a convolution is the convolution's own padding, but for rules that give zeros something: the ledger."""
+    border = tuple((int(rng.integers(3)), int(rng.integers(3))) for _ in range(2))
+    w, b, stride, dilation, groups = (getattr(case.layer, name) for name in ("w", "b", "stride", "dilation", "groups"))
+    both = tuple((n + p, m + q) for (n, m), (p, q) in zip(border, case.layer.padding, strict=True))
+    apart = lrp.Sequential(lrp.Pad(border), case.layer)
+    own = lrp.Sequential(lrp.Conv(w, b, stride, both, dilation, groups))
+    y = own.forward(case.x)
+    R = integers(rng, *y.shape)
+    assert (apart.forward(case.x) == y).all()
+    assert (apart.relprop(apart.trace(case.x), R, rule) == own.relprop(own.trace(case.x), R, rule)).all()
+    flat = lrp.explain(apart, case.x, None, lrp.Flat(), start=R)
+    assert flat.ledger.rounding == 0
+
+
+def test_flat_gives_zeros_around_a_map_what_the_ledger_then_has():
+    """One place and eight zeros around it, of which ♭ gives each a ninth."""
+    ones = np.vectorize(Fraction, otypes=[object])(np.ones((3, 3, 1, 1), int))
+    e = lrp.explain(lrp.Sequential(lrp.Pad(1), lrp.Conv(ones)), ones[:1, :1, 0], None, lrp.Flat(), start=9 * ones[:1, :1, 0])
+    assert (e.R.item(), e.ledger.absorbed("padding")) == (1, 8)
 
 
 def test_softmax_is_forward_only():

@@ -1,30 +1,32 @@
-"""HDF5 files from strangers, read with bounds.
+"""HDF5 files from strangers.
 
-What a file declares is checked before memory is asked for, only what lies in the file itself is followed (no links to other
-files, no external or virtual data), and whatever h5py makes of a broken file becomes a ModelFormatError.
+A few flipped bytes make libhdf5 crash, hang or ask for gigabytes. So a process of its own reads the file (`hdf5_child.py`),
+with a limit on its memory and its time; whatever becomes of it, here it is a ModelFormatError. Arrays come over a pipe, once
+their shape is known to be right.
 """
 
 from __future__ import annotations
 
-import itertools
+import importlib.util
+import json
+import math
 import os
-from collections.abc import Iterator
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
-
-try:
-    import h5py
-except ImportError as error:
-    raise ImportError('HDF5 files are read with h5py: pip install "lrp_toolbox[keras]"') from error
 
 from ..backend import Array
 from ..io import ModelFormatError
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
+MOST_TEXT = 1 << 26  # bytes of attributes
 INFLATED = 4  # a file may become so many times its size in memory: float16 is read as float32, and HDF5 may compress
 
 
@@ -35,95 +37,100 @@ def allowance(size: int) -> int:
 
 @dataclass
 class File:
-    """An open HDF5 file. `where` begins its error messages."""
+    """What an HDF5 file holds, by path ("" is the root). `where` begins its error messages."""
 
-    root: Any
     where: str
+    contents: Mapping[str, Any]
+    process: subprocess.Popen[bytes]
     left: int  # bytes that may still be read
 
-    def child(self, group: Any, path: str) -> Any:
-        """What is at `path` below `group`, a group or a dataset; None if nothing is."""
-        with self._reading(path):
-            for step in path.split("/"):
-                if not isinstance(group, h5py.Group) or group.get(step, getlink=True) is None:
-                    return None
-                if not isinstance(group.get(step, getlink=True), h5py.HardLink):
-                    raise ModelFormatError(f"{self.where}: {path}: expected to be in this file, found a link elsewhere")
-                group = group[step]
-        return group
+    def __contains__(self, path: str) -> bool:
+        return path in self.contents
 
-    def datasets(self, group: Any) -> list[str]:
-        """The full paths of all datasets below `group`, each object once."""
-        found: list[str] = []
-        with self._reading("list of arrays"):
-            group.visititems(lambda _, item: found.append(item.name) if isinstance(item, h5py.Dataset) else None)
-        return found
+    def shape(self, path: str) -> tuple[int, ...] | None:
+        """The shape of an array; None if there is none at `path`."""
+        shape = self.contents.get(path, {}).get("shape")
+        return None if shape is None else tuple(shape)
 
-    def text(self, group: Any, name: str) -> str | None:
+    def arrays(self, path: str) -> list[str]:
+        """The paths of all arrays below `path`."""
+        below = f"{path}/" if path else ""
+        return [name for name, about in self.contents.items() if name.startswith(below) and "shape" in about]
+
+    def texts(self, path: str, name: str) -> list[str] | None:
+        """An attribute that is a list of strings, whole or, as Keras stores long ones, in pieces name0, name1, …"""
+        attributes: dict[str, list[str]] = self.contents.get(path, {}).get("attributes", {})
+        if name in attributes or f"{name}0" not in attributes:
+            return attributes.get(name)
+        pieces = (attributes.get(f"{name}{k}") for k in range(len(attributes)))
+        return [text for piece in pieces for text in piece or ()]
+
+    def text(self, path: str, name: str) -> str | None:
         """An attribute that is one string; None if there is none."""
-        texts = self._attribute(group, name)
+        texts = self.texts(path, name)
         if texts is not None and len(texts) != 1:
             raise ModelFormatError(f"{self.where}: {name}: expected one string, found {len(texts)}")
         return texts[0] if texts else None
 
-    def texts(self, group: Any, name: str) -> list[str] | None:
-        """An attribute that is a list of strings, whole or, as Keras stores long ones, in pieces name0, name1, …"""
-        whole = self._attribute(group, name)
-        if whole is not None:
-            return whole
-        pieces = list(itertools.takewhile(bool, (self._attribute(group, f"{name}{k}") for k in itertools.count())))
-        return [text for piece in pieces if piece for text in piece] or None
-
-    def _attribute(self, group: Any, name: str) -> list[str] | None:
-        with self._reading(name):
-            if name not in group.attrs:
-                return None
-            stored = group.attrs.get_id(name)
-            count = int(np.prod(stored.shape, dtype=object))
-            if count * max(stored.dtype.itemsize, 1) > self.left:
-                raise ModelFormatError(f"{self.where}: {name}: expected strings, found {count} in a file too small for them")
-            if count == 0:
-                return []
-            values = np.asarray(group.attrs[name], dtype=object).reshape(-1).tolist()
-            texts = [value.decode("utf-8") if isinstance(value, bytes) else value for value in values]
-            if not all(isinstance(text, str) for text in texts):
-                raise ModelFormatError(f"{self.where}: {name}: expected strings, found {stored.dtype}")
-            return texts
-
-    def array(self, dataset: Any, name: str, dtype: np.dtype[Any]) -> Array:
-        """The numbers of `dataset` in `dtype`. Raises ModelFormatError if they are not floats, not finite or too many."""
-        with self._reading(name):
-            if dataset.is_virtual or dataset.external:
-                raise ModelFormatError(f"{self.where}: {name}: expected to be in this file, found its data elsewhere")
-            if dataset.dtype.kind != "f":
-                raise ModelFormatError(f"{self.where}: {name}: expected floating-point numbers, found {dataset.dtype}")
-            self.left -= int(np.prod(dataset.shape, dtype=object)) * dataset.dtype.itemsize
-            if self.left < 0:
-                raise ModelFormatError(
-                    f"{self.where}: {name}: expected no more than fits into the file, found an array of {dataset.shape}"
-                )
-            a = np.empty(dataset.shape, dtype)
-            dataset.read_direct(a)
+    def array(self, path: str, name: str, dtype: np.dtype[Any]) -> Array:
+        """The array at `path` in `dtype`. Raises ModelFormatError if it holds no floats, is not finite or too large."""
+        shape, stored = self.shape(path) or (), np.dtype(self.contents[path]["dtype"])
+        if stored.kind != "f":
+            raise ModelFormatError(f"{self.where}: {name}: expected floating-point numbers, found {stored}")
+        self.left -= math.prod(shape) * stored.itemsize
+        if self.left < 0:
+            raise ModelFormatError(f"{self.where}: {name}: expected what fits into the file, found an array of {shape}")
+        self._ask([path, dtype.str], name)
+        a = np.empty(shape, dtype)
+        if self._stdout.readinto(a.reshape(-1).view(np.uint8)) != a.nbytes:
+            self._broken(name)
         if not np.isfinite(a).all():
             raise ModelFormatError(f"{self.where}: {name}: expected finite numbers, found NaN or infinity")
         return a
 
-    @contextmanager
-    def _reading(self, what: str) -> Iterator[None]:
+    @property
+    def _stdout(self) -> Any:
+        return self.process.stdout
+
+    def _ask(self, question: Any, name: str) -> None:
+        assert self.process.stdin is not None
         try:
-            yield
-        except ModelFormatError:
-            raise
-        except (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError, MemoryError) as error:
-            raise ModelFormatError(f"{self.where}: {what}: not readable: {error}") from error
+            os.write(self.process.stdin.fileno(), json.dumps(question).encode() + b"\n")
+        except BrokenPipeError:
+            self._broken(name)
+        self._answer(name)
+
+    def _answer(self, name: str) -> Any:
+        line = self._stdout.readline(MOST_TEXT)
+        if not line.endswith(b"\n"):
+            self._broken(name)
+        answer = json.loads(line)
+        if isinstance(answer.get("error"), str):
+            raise ModelFormatError(f"{self.where}: {name}: not readable: {answer['error']}")
+        return answer
+
+    def _broken(self, name: str) -> NoReturn:
+        self.process.kill()
+        code = self.process.wait()
+        why = signal.Signals(-code).name if code < 0 else f"exit status {code}"
+        raise ModelFormatError(f"{self.where}: {name}: not readable: libhdf5 crashed over it, or took too long ({why})")
 
 
 @contextmanager
 def opened(path: str | os.PathLike[str], where: str) -> Iterator[File]:
-    """The HDF5 file at `path`. Raises ModelFormatError if it is none."""
-    try:
-        root = h5py.File(path, "r")
-    except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
-        raise ModelFormatError(f"{where}: not a readable HDF5 file: {error}") from error
-    with root:
-        yield File(root, where, allowance(Path(path).stat().st_size))
+    """The HDF5 file at `path`. Raises ModelFormatError if it is none, ImportError if h5py is not installed."""
+    if importlib.util.find_spec("h5py") is None:
+        raise ImportError('HDF5 files are read with h5py: pip install "lrp_toolbox[keras]"')
+    size = Path(path).stat().st_size
+    memory, seconds = (1 << 30) + 2 * allowance(size), 5 + size // 10_000_000
+    command = [sys.executable, "-P", str(Path(__file__).with_name("hdf5_child.py")), os.fspath(path), str(memory), str(seconds)]
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}  # threads that it has no use for would count as memory
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment
+    ) as process:
+        try:
+            file = File(where, {}, process, allowance(size))
+            file.contents = file._answer("contents")
+            yield file
+        finally:
+            process.kill()

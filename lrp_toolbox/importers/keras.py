@@ -201,7 +201,7 @@ def _fold(p: Preprocessing, net: Sequential) -> tuple[Preprocessing, Sequential]
             continue
         following = children[0][1] if children else None
         if isinstance(following, Conv) and following.groups == 1:
-            children[0] = (children[0][0], replace(following, w=following.w * scale.w[:, None]))
+            children[0] = (children[0][0], replace(following, w=following.w * scale.w[:, None].astype(following.w.dtype)))
         else:
             children.insert(0, (name, Scale(scale.w)))
         break
@@ -222,10 +222,10 @@ def _opened(path: Path) -> Iterator[tuple[Any, _Arrays]]:
         beginning = file.read(len(hdf5.SIGNATURE))
     if beginning == hdf5.SIGNATURE:
         with hdf5.opened(path, f"{path}") as stored:
-            description = stored.text(stored.root, "model_config")
+            description = stored.text("", "model_config")
             if description is not None:
                 yield _parse(description, f"{path}: model_config"), _Legacy(stored, "model_weights")
-            elif stored.texts(stored.root, "layer_names") is not None:
+            elif stored.texts("", "layer_names") is not None:
                 yield None, _Legacy(stored, "")
             else:
                 yield None, _Store(stored, "Keras 3")
@@ -282,31 +282,31 @@ class _Arrays:
 
     names: Sequence[str] = ()  # of layers, where the file says so
 
-    def __init__(self, file: hdf5.File, group: Any, version: str):
-        self.file, self.written_by = file, version
-        self.left = set(file.datasets(group)) if group is not None else set()
+    def __init__(self, file: hdf5.File, path: str, version: str):
+        if path not in file:
+            raise ModelFormatError(f"{file.where}: expected weights that Keras wrote, found no {path!r}")
+        self.file, self.path, self.written_by = file, path, version
+        self.left = set(file.arrays(path))
 
-    def of(self, layer: _Layer) -> list[tuple[str, Any]]:
-        """The names and datasets of a layer, in Keras' order."""
+    def of(self, layer: _Layer) -> list[str]:
+        """The paths of a layer's arrays, in Keras' order."""
         raise NotImplementedError
 
     def take(self, layer: _Layer, dtype: np.dtype[Any], **shapes: Shape | None) -> list[Array]:
         """The arrays of these names, whose shapes have to be these; those without a shape are not read."""
-        found = self.of(layer)
-        if len(found) != len(shapes) or any(
-            shape is not None and tuple(dataset.shape) != shape
-            for (_, dataset), shape in zip(found, shapes.values(), strict=True)
-        ):
+        paths = self.of(layer)
+        found = [self.file.shape(path) for path in paths]
+        if len(found) != len(shapes) or any(b not in (None, a) for a, b in zip(found, shapes.values(), strict=True)):
             wanted = ", ".join(f"{name} {'' if shape is None else shape}" for name, shape in shapes.items())
-            given = ", ".join(f"{name} {tuple(dataset.shape)}" for name, dataset in found)
+            given = ", ".join(f"{path.rpartition('/')[2]} {shape}" for path, shape in zip(paths, found, strict=True))
             layer.fail(f"expected arrays {wanted}, found {given or 'none'}")
-        self.left -= {dataset.name for _, dataset in found}
-        wanted_ones = [pair for pair, shape in zip(found, shapes.values(), strict=True) if shape is not None]
-        return [self.file.array(dataset, f"{layer.name}: {name}", dtype) for name, dataset in wanted_ones]
+        self.left -= set(paths)
+        read = [path for path, shape in zip(paths, shapes.values(), strict=True) if shape is not None]
+        return [self.file.array(path, f"{layer.name}: {path.rpartition('/')[2]}", dtype) for path in read]
 
     def finish(self) -> None:
         """Raise ModelFormatError if there are arrays that no layer asked for; the seeds of dropout are none."""
-        left = sorted(name for name in self.left if "seed_generator" not in name)
+        left = sorted(path for path in self.left if "seed_generator" not in path)
         if left:
             raise ModelFormatError(f"{self.file.where}: arrays that no layer asks for: {_said(left)}")
 
@@ -315,45 +315,30 @@ class _Legacy(_Arrays):
     """A group for each layer, with the names of its arrays: .h5 of Keras 1 (weights alone), 2 and 3."""
 
     def __init__(self, file: hdf5.File, path: str):
-        group = file.child(file.root, path) if path else file.root
-        if group is None:
-            raise ModelFormatError(f"{file.where}: expected a group {path!r}, found none")
-        version, backend = (file.text(group, name) for name in ("keras_version", "backend"))
-        super().__init__(file, group, f"Keras {version or 1}")
+        version, backend = (file.text(path, name) for name in ("keras_version", "backend"))
+        super().__init__(file, path, f"Keras {version or 1}")
         if backend == "theano":
-            raise ModelFormatError(f"{file.where}: backend: expected tensorflow, jax or torch, found theano: it flips kernels")
-        self.group, self.names = group, file.texts(group, "layer_names") or []
+            raise ModelFormatError(f"{file.where}: backend: expected one that does not flip its kernels, found {backend!r}")
+        self.names = file.texts(path, "layer_names") or []
 
-    def of(self, layer: _Layer) -> list[tuple[str, Any]]:
-        group = self.file.child(self.group, layer.path[0])
-        names = [] if group is None else self.file.texts(group, "weight_names") or []
+    def of(self, layer: _Layer) -> list[str]:
+        group = f"{self.path}/{layer.path[0]}".lstrip("/")
+        names = self.file.texts(group, "weight_names") or []
         if len(layer.path) > 1:  # a model within the model: "base/conv/kernel", or "conv/kernel:0"
             ends = {"/".join(layer.path[k:]) for k in range(len(layer.path))}
             names = [name for name in names if name.rpartition("/")[0] in ends]
-        found = [(name, self.file.child(group, name)) for name in names]
-        return [(name, _dataset(dataset, layer, name)) for name, dataset in found]
+        return [f"{group}/{name}" for name in names]
 
 
 class _Store(_Arrays):
     """layers/conv2d_1/vars/0: .weights.h5 and .keras of Keras 3. Layers are known by their class and their order."""
 
     def __init__(self, file: hdf5.File, version: str):
-        layers = [name for name in ("layers", "_layer_checkpoint_dependencies") if file.child(file.root, name) is not None]
-        if not layers:
-            raise ModelFormatError(f"{file.where}: expected weights that Keras wrote, found neither layer_names nor layers")
-        super().__init__(file, file.child(file.root, layers[0]), version)
-        self.layers = layers[0]
+        super().__init__(file, "layers" if "layers" in file else "_layer_checkpoint_dependencies", version)
 
-    def of(self, layer: _Layer) -> list[tuple[str, Any]]:
-        group = self.file.child(self.file.root, "/".join(f"{self.layers}/{key}" for key in layer.keys) + "/vars")
-        count = 0 if group is None else len(group)
-        return [(str(k), _dataset(self.file.child(group, str(k)), layer, str(k))) for k in range(count)]
-
-
-def _dataset(found: Any, layer: _Layer, name: str) -> Any:
-    if not hasattr(found, "shape"):
-        layer.fail(f"expected an array {name!r} in the file, found none")
-    return found
+    def of(self, layer: _Layer) -> list[str]:
+        group = "/".join(f"{self.path}/{key}" for key in layer.keys) + "/vars"
+        return [f"{group}/{k}" for k in range(len(self.file.arrays(group)))]
 
 
 # ---- Descriptions ----------------------------------------------------------------------------------------------------
@@ -473,8 +458,10 @@ def _children(model: _Layer) -> list[tuple[_Layer, Mapping[str, Any]]]:
 
 def _references(layer: _Layer, value: Any) -> list[tuple[str, int]]:
     """(layer, which of its calls) for values written as ["conv", 0, 0], for one or a list of them."""
+    if not isinstance(value, list):
+        layer.fail(f"expected values such as ['conv', 0, 0], found {_said(value)}")
     found = []
-    for reference in [value] if isinstance(value, list) and value and isinstance(value[0], str) else value:
+    for reference in [value] if value and isinstance(value[0], str) else value:
         match reference:
             case [str(name), int(call), 0]:
                 found.append((name, call))

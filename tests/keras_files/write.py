@@ -1,6 +1,7 @@
 """Small nets of every layer that the importer knows, written by the real Keras, version 2 or 3, whichever is installed.
 
     python write.py FOLDER [NET …]      writes NET.h5, NET.keras, NET.weights.h5, NET.json, NET.old.h5 and NET.npz for each
+    python write.py FOLDER vgg16        writes vgg16.h5, full size, in the layout of keras-applications of 2016, and vgg16.npz
 
 NET.npz holds x, pixels; y, what Keras makes of them; and logits, the same without the activation at the end. NET.old.h5 are
 weights alone, a group for each layer. The files beside this script are Keras 2.15's.
@@ -235,7 +236,40 @@ def write_old(model, file):
         save_weights_to_hdf5_group(opened, model)
 
 
+def vgg16(folder):
+    """VGG-16 with random weights, layer by layer: `keras.applications` takes 20 s to initialise it."""
+    rng = np.random.default_rng(0)
+
+    def spread(shape, dtype=None):
+        fan_in = int(np.prod(shape[:-1]))
+        return (rng.random(shape, dtype="float32") - 0.5) * np.float32((24 / fan_in) ** 0.5)
+
+    made = [L.Input((224, 224, 3))]
+    for block, count in enumerate((2, 2, 3, 3, 3), 1):
+        for k in range(1, count + 1):
+            shape = {"filters": 64 * min(2 ** (block - 1), 8), "kernel_size": 3, "padding": "same", "activation": "relu"}
+            made.append(L.Conv2D(**shape, kernel_initializer=spread, name=f"block{block}_conv{k}"))
+        made.append(L.MaxPooling2D(2, strides=2, name=f"block{block}_pool"))
+    made.append(L.Flatten(name="flatten"))
+    for name, units, activation in (("fc1", 4096, "relu"), ("fc2", 4096, "relu"), ("predictions", 1000, "linear")):
+        made.append(L.Dense(units, activation=activation, kernel_initializer=spread, name=name))
+    model = keras.Sequential(made)
+    x = rng.integers(0, 256, (1, 224, 224, 3)).astype("float32")  # RGB
+    np.savez(folder / "vgg16.npz", x=x, logits=np.asarray(model(x[..., ::-1] - np.float32([103.939, 116.779, 123.68]))))
+    with h5py.File(folder / "vgg16.h5", "w") as opened:
+        opened.attrs["layer_names"] = [layer.name.encode() for layer in model.layers]
+        for layer in model.layers:
+            group = opened.create_group(layer.name)
+            names = [f"{layer.name}_{part}_1:0" for part in "Wb"[: len(layer.weights)]]
+            group.attrs["weight_names"] = [name.encode() for name in names]
+            for name, weight in zip(names, layer.get_weights(), strict=True):
+                group.create_dataset(name, data=weight)
+
+
 def main(folder, names):
+    if names == ["vgg16"]:
+        vgg16(folder)
+        return
     for net in NETS:
         name = net.__name__
         if names and name not in names:
