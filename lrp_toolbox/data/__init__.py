@@ -1,5 +1,9 @@
-"""Photographs in, arrays out."""
+"""Photographs in, arrays out; and data sets that say what is seen on them, and where."""
 
+from .annotations import DataFormatError
+from .boxes import Item, box_mask
+from .imagenet import ImageNet
 from .photos import Preprocessing, read_photo
+from .voc import VOC
 
-__all__ = ["Preprocessing", "read_photo"]
+__all__ = ["VOC", "DataFormatError", "ImageNet", "Item", "Preprocessing", "box_mask", "read_photo"]

@@ -15,11 +15,11 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 Photo = np.ndarray[Any, np.dtype[np.uint8]]  # (height, width, 3), RGB
 
 
-def read_photo(path: str | PathLike[str]) -> Photo:
+def read_photo(path: str | PathLike[str], upright: bool = True) -> Photo:
     """The picture in a file as (height, width, 3) of uint8, RGB, the right way up.
 
-    Turned as its EXIF orientation says; grey and palette pictures become RGB; 16 bits become 8; what is transparent is
-    seen against white; of several frames, the first.
+    Turned as its EXIF orientation says, unless it is not to be `upright` but as its pixels are stored; grey and palette
+    pictures become RGB; 16 bits become 8; what is transparent is seen against white; of several frames, the first.
 
     Raises FileNotFoundError, and ValueError for what is no picture, is broken, has floating-point pixels (whose white
     is not known) or more pixels than Pillow deems safe (about 89 million).
@@ -34,7 +34,7 @@ def read_photo(path: str | PathLike[str]) -> Photo:
             with Image.open(path) as image:
                 image.seek(0)
                 image.load()
-                return np.asarray(_to_rgb(ImageOps.exif_transpose(image), path))
+                return np.asarray(_to_rgb(ImageOps.exif_transpose(image) if upright else image, path))
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: there is no such file") from None
     except UnidentifiedImageError:
@@ -92,15 +92,19 @@ class Preprocessing:
     def shape(self) -> tuple[int, int, int]:
         return (*self.size, len(self.channels))
 
-    def view(self, photo: Photo) -> Photo:
-        """The part of the photograph that the network gets to see, at its own resolution."""
+    def window(self, height: int, width: int) -> tuple[slice, slice]:
+        """The rows and the columns that the network gets to see of a photograph of that size."""
         if self.fit == "warp":
-            return photo
-        (height, width), (rows, columns) = photo.shape[:2], self.size
+            return slice(0, height), slice(0, width)
+        rows, columns = self.size
         scale = min(height / rows, width / columns)
         h, w = max(1, round(rows * scale)), max(1, round(columns * scale))
         top, left = (height - h) // 2, (width - w) // 2
-        return photo[top : top + h, left : left + w]
+        return slice(top, top + h), slice(left, left + w)
+
+    def view(self, photo: Photo) -> Photo:
+        """The part of the photograph that the network gets to see, at its own resolution."""
+        return photo[self.window(*photo.shape[:2])]
 
     def __call__(self, photo: Photo) -> np.ndarray[Any, np.dtype[np.float32]]:
         """x, float32 (height, width, channel), from an RGB photograph of uint8 (height, width, 3)."""

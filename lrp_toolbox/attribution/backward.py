@@ -1,0 +1,250 @@
+"""Methods that walk back through the net: LRP itself, gradients, and gradients that take another step at some layers.
+
+`explain` walks back layer by layer. All that these methods add is what happens on the way: a step is a function
+
+    step(layer, trace, R) → R of the layer's input
+
+and a method is the steps that differ from the gradient. So targets, batches and memory are what they are in `explain`.
+
+References
+----------
+Simonyan et al. 2014, Deep inside convolutional networks, ICLR workshop (the gradient).
+Zeiler and Fergus 2014, Visualizing and understanding convolutional networks, ECCV (DeconvNet).
+Springenberg et al. 2015, Striving for simplicity, ICLR workshop (Guided Backprop).
+Zhang et al. 2018, Top-down neural attention by excitation backprop, IJCV 126(10).
+Gu et al. 2018, Understanding individual decisions of CNNs via contrastive backpropagation, ACCV.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import ClassVar, Literal, NoReturn
+
+from .. import backend
+from ..backend import Array
+from ..composites import Composite, lrp_cmp, uniform
+from ..explain import Classifier, Explanation, Targets, explain
+from ..modules import Add, Identity, LeakyReLU, Module, PReLU, ReLU, Sequential, Sigmoid, Tanh, Trace, fuse
+from ..modules.base import Layer, RuleTree, Shape
+from ..modules.container import Container, Sum, join
+from ..rules import AlphaBeta, Book, Rule, ZPlus
+from .base import Method, module_and_classes
+
+Start = Literal["logit", "one"]
+Step = Callable[[Layer, Trace, Array], Array]
+
+
+# ---- Another way back ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, repr=False)
+class Stepped(Rule):
+    """What a layer follows that has a step of its own."""
+
+    symbol: ClassVar[str] = "∂"
+    formula: ClassVar[str] = "R_i = Σ_j ∂y_j/∂x_i R_j, or another step"
+
+
+@dataclass(frozen=True, eq=False)
+class WithStep(Layer):
+    """`layer`, whose relevance takes `step`, whatever the rule."""
+
+    layer: Layer
+    step: Step
+
+    @property
+    def input_axes(self) -> int | None:
+        return self.layer.input_axes
+
+    @property
+    def axes(self) -> int:  # type: ignore[override]
+        return self.layer.axes
+
+    @property
+    def output_axes(self) -> int:
+        return self.layer.output_axes
+
+    def forward(self, x: Array) -> Array:
+        return self.layer.forward(x)
+
+    def trace(self, x: Array, nonneg: bool = False, rule: RuleTree = None) -> Trace:
+        return self.layer.trace(x, nonneg)
+
+    def keeps_sign(self, nonneg: bool) -> bool:
+        return self.layer.keeps_sign(nonneg)
+
+    def output_shape(self, shape: Shape) -> Shape:
+        return self.layer.output_shape(shape)
+
+    def takes(self, rule: Rule) -> Rule:
+        return Stepped()
+
+    def _share(self, trace: Trace, R: Array, rule: Rule, book: Book | None) -> Array:
+        return self.step(self.layer, trace, R)
+
+    def map(self, f: Callable[[Array], Array]) -> Module:
+        return replace(self, layer=self.layer.map(f))
+
+
+def gradient_step(layer: Layer, trace: Trace, R: Array) -> Array:
+    return layer.gradient(trace, R)
+
+
+class _AddByGradient(Add):
+    join = WithStep(Sum(), gradient_step)  # type: ignore[assignment]
+
+
+def rewire(module: Module, step: Callable[[str, Layer], Step], name: str = "") -> Module:
+    """The same net with a step for every layer, `step(name, layer)`; all branches of an Add get what arrives."""
+    if isinstance(module, Container):
+        kind = _AddByGradient if isinstance(module, Add) else type(module)
+        return kind([(child, rewire(m, step, join(name, child))) for child, m in module.items()])
+    assert isinstance(module, Layer)
+    return WithStep(module, step(name, module))
+
+
+NO_RULES = Composite([], name="steps")
+
+
+@dataclass(frozen=True)
+class Walk(Method):
+    """The gradient of the target, begun with 1 or with its logit, but for the layers that have another step."""
+
+    start: Start = "one"
+
+    def step(self, name: str, layer: Layer) -> Step:
+        return gradient_step
+
+    def rewired(self, module: Module) -> Module:
+        return rewire(fuse(module), self.step)
+
+    def explain(self, net: Module | Classifier, x: Array, target: Targets = "top") -> Explanation:
+        """All that `explain` tells, with the same walk; the ledger's columns mean nothing but for LRP."""
+        module, classes = module_and_classes(net)
+        return explain(self.rewired(module), x, target, NO_RULES, start=self.start, classes=classes)
+
+    def __call__(self, net: Module | Classifier, x: Array, target: Targets = "top") -> Array:
+        return self.explain(net, x, target).R
+
+
+# ---- LRP -------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class LRP(Method):
+    """Layer-wise Relevance Propagation: `explain(net, x, target, composite)`."""
+
+    composite: Composite = field(default_factory=lrp_cmp)
+    start: Start = "logit"
+
+    @property
+    def name(self) -> str:
+        return self.composite.name
+
+    def explain(self, net: Module | Classifier, x: Array, target: Targets = "top") -> Explanation:
+        """With the ledger."""
+        return explain(net, x, target, self.composite, start=self.start)
+
+    def __call__(self, net: Module | Classifier, x: Array, target: Targets = "top") -> Array:
+        return self.explain(net, x, target).R
+
+
+def excitation_backprop() -> LRP:
+    """Excitation Backprop: a neuron's winners are drawn by x_i w⁺_ij / Σ_i x_i w⁺_ij; R is how often each input wins.
+
+    That is LRP_α1 begun with 1, with no bias in the denominator (Zhang et al. 2018, Eq. 4 and 5, for x ≥ 0).
+    """
+    return LRP(Composite(uniform(AlphaBeta(1, bias="ignore")).entries, name="Excitation Backprop"), start="one")
+
+
+def _contrast(layer: Layer, trace: Trace, R: Array) -> Array:
+    """R of the one class that has some, and −R / (n − 1) for each of the n − 1 others."""
+    others = R.shape[-1] - 1
+    if others < 1:
+        raise ValueError("target: contrastive LRP sets a class against others, and this net has one output")
+    total = backend.namespace(R).sum(R, axis=-1, keepdims=True)
+    return R + (R - total) / others
+
+
+@dataclass(frozen=True)
+class ContrastiveLRP(Method):
+    """Contrastive LRP: max(0, R − R̄), where R̄ begins with the target's logit spread evenly over all other classes.
+
+    CLRP1 of Gu et al. 2018. Both walks are one, since relevance is linear in what it begins with.
+    """
+
+    title: ClassVar[str] = "CLRP"
+
+    of: Composite = field(default_factory=lambda: uniform(ZPlus()))
+
+    @property
+    def name(self) -> str:
+        return f"{self.title} of {self.of.name}"
+
+    def __call__(self, net: Module | Classifier, x: Array, target: Targets = "top") -> Array:
+        module, classes = module_and_classes(net)
+        layers = list(module.items()) if isinstance(module, Sequential) else [("net", module)]
+        contrasting = Sequential([*layers, ("contrast", WithStep(Identity(), _contrast))])
+        return backend.positive_part(explain(contrasting, x, target, self.of, classes=classes).R)
+
+
+# ---- Gradients -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Gradient(Walk):
+    """∂y_t / ∂x."""
+
+    title: ClassVar[str] = "gradient"
+
+
+def _times_input(layer: Layer, trace: Trace, R: Array) -> Array:
+    return trace.x * R
+
+
+@dataclass(frozen=True)
+class GradientInput(Walk):
+    """x · ∂y_t / ∂x. In a ReLU net without biases it is LRP_z (Sec. II-A)."""
+
+    title: ClassVar[str] = "gradient × input"
+
+    def rewired(self, module: Module) -> Module:
+        return Sequential(input=WithStep(Identity(), _times_input), net=super().rewired(module))
+
+
+def _guided(layer: Layer, trace: Trace, R: Array) -> Array:
+    return backend.positive_part(layer.gradient(trace, R))
+
+
+def _deconv(layer: Layer, trace: Trace, R: Array) -> Array:
+    return backend.positive_part(R)
+
+
+def _not_defined(layer: Layer, trace: Trace, R: Array) -> NoReturn:
+    raise TypeError(f"Guided Backprop and DeconvNet are about ReLU; what to do at {type(layer).__name__} they do not say")
+
+
+@dataclass(frozen=True)
+class GuidedBackprop(Walk):
+    """The gradient, of which every ReLU passes only what is positive, and only where its input was.
+
+    It begins with 1. Toolboxes that begin with the logit (iNNvestigate, the Caffe LRP Toolbox) say the opposite where it is
+    negative: `start="logit"`.
+    """
+
+    title: ClassVar[str] = "Guided Backprop"
+    at_relu: ClassVar[Step] = staticmethod(_guided)
+
+    def step(self, name: str, layer: Layer) -> Step:
+        if isinstance(layer, ReLU):
+            return self.at_relu
+        return _not_defined if isinstance(layer, (LeakyReLU, PReLU, Tanh, Sigmoid)) else gradient_step
+
+
+@dataclass(frozen=True)
+class DeconvNet(GuidedBackprop):
+    """The gradient, of which every ReLU passes what is positive, wherever its input was."""
+
+    title: ClassVar[str] = "DeconvNet"
+    at_relu: ClassVar[Step] = staticmethod(_deconv)

@@ -1,0 +1,77 @@
+"""What every method is, and what all of them need: which classes are meant, and forward passes that fit into memory."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
+
+from ..backend import Array, namespace
+from ..composites import places
+from ..explain import MEMORY, Classifier, Explanation, Targets, explain
+from ..modules import Identity, Module
+from ..rules import Z
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to attribute an output to the inputs: R = method(net, x, target). Frozen data: printable, comparable, picklable.
+
+    `net`: a module or a loaded model. `x`: one input, (height, width, channel) or (feature), or several. `target`: as in
+    `explain`: an index, a class name or "top", or a list of these, which share the forward pass. R is as `explain(…).R`:
+    in the shape of x, with an axis for targets, behind the one for samples, if `target` is a list.
+    """
+
+    title: ClassVar[str] = ""
+
+    def __call__(self, net: Module | Classifier, x: Array, target: Targets = "top") -> Array:
+        raise NotImplementedError
+
+    @property
+    def name(self) -> str:
+        """The title, and the parameters that are not the usual ones: "SmoothGrad (samples=50)"."""
+        own = [f"{f.name}={getattr(self, f.name)}" for f in fields(self) if getattr(self, f.name) != f.default]
+        return self.title + (f" ({', '.join(own)})" if own else "")
+
+
+def module_and_classes(net: Module | Classifier) -> tuple[Module, Any]:
+    """The module, and the names of its outputs if they are known."""
+    if isinstance(net, Module):
+        return net, None
+    if not isinstance(getattr(net, "net", None), Module):
+        raise TypeError(f"net: expected a module or a loaded model, got {type(net).__name__}")
+    return net.net, net.classes
+
+
+def shape_of_one(module: Module, x: Array) -> tuple[int, ...]:
+    """The shape of one x, without the axis for samples (as `explain` takes it)."""
+    axes = module.input_axes or max(x.ndim - 1, 1)
+    if x.ndim not in (axes, axes + 1) or 0 in x.shape:
+        raise ValueError(f"x: expected {axes} axes, or one more for samples before them, got shape {tuple(x.shape)}")
+    return tuple(x.shape[x.ndim - axes :])
+
+
+def settle(y: Array, target: Targets, classes: Any) -> Explanation:
+    """The outputs y, explained by themselves: `.target` are the classes that are meant, `.R` has y there and 0 elsewhere."""
+    return explain(Identity(), y, target, Z(), classes=classes)
+
+
+def same_for_all(e: Explanation) -> list[Any] | int:
+    """The classes that were settled, in the form in which `explain` gives each sample its own, at whatever point x is."""
+    assert e.target is not None
+    index: list[Any] | int = (e.target.reshape(len(e.target), -1) if e.y.ndim == 2 else e.target).tolist()
+    return index
+
+
+def forward(module: Module, x: Array) -> Array:
+    """y of many x (sample, …), as many at a time as fit into memory."""
+    xp, found = namespace(x), places(module, shape_of_one(module, x))
+    each = max(math.prod(p.shape) + math.prod(p.output_shape) for p in found) * 8
+    step = max(1, MEMORY // (4 * each))
+    ys = [module.forward(x[first : first + step, ...]) for first in range(0, x.shape[0], step)]
+    return ys[0] if len(ys) == 1 else xp.concat(ys, axis=0)
+
+
+def across_targets(a: Array, R: Array, sample_axis: bool) -> Array:
+    """`a`, in the shape of x, to stand beside R, which may have an axis for targets behind the one for samples."""
+    return a[:, None, ...] if sample_axis and R.ndim > a.ndim else a

@@ -1,0 +1,30 @@
+"""What any method has to beat."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+from .. import backend
+from ..backend import Array, like, namespace
+from ..explain import Classifier, Targets
+from ..modules import Module
+from .base import Method, module_and_classes, settle, shape_of_one
+
+
+@dataclass(frozen=True)
+class Uniform(Method):
+    """The same for every pixel, 1 in sum: the paper's baseline (Sec. IV-C)."""
+
+    title: ClassVar[str] = "Baseline"
+
+    def __call__(self, net: Module | Classifier, x: Array, target: Targets = "top") -> Array:
+        module, classes = module_and_classes(net)
+        shape = shape_of_one(module, x)
+        lead = tuple(x.shape[: x.ndim - len(shape)])
+        y = backend.zeros((*lead, *module.output_shape(shape)), x)  # whatever the classes, the answer is the same
+        index = settle(y, target, classes).target
+        assert index is not None
+        each = backend.zeros((*index.shape, *shape), x) + like(1, x) / math.prod(shape)
+        return namespace(x).astype(each, x.dtype)

@@ -1,0 +1,137 @@
+"""ImageNet, ILSVRC 2012 (Russakovsky et al. 2015, IJCV 115(3)): the validation photographs, one of 1,000 classes on each."""
+
+from __future__ import annotations
+
+import csv
+import io
+from os import PathLike
+from pathlib import Path
+
+from .annotations import (
+    Box,
+    DataFormatError,
+    Size,
+    checked_size,
+    edges,
+    first_of,
+    number,
+    photographs,
+    place,
+    read_list,
+    read_text,
+    read_xml,
+    text,
+    xml_box,
+    xml_size,
+)
+from .boxes import Item, by_class
+
+FIRST = 0  # pixels are counted from 0: in 994 boxes xmin is 0 at the least and xmax the width less 1 at the most, both often
+SUFFIX = ".JPEG"
+COLUMNS = ("file", "label", "synset", "orig_w", "orig_h", "xmin", "ymin", "xmax", "ymax")
+
+# Where things are: in a folder of few, as Kaggle hands it out, or with the official archives unpacked side by side.
+PHOTOGRAPHS = ("images", "ILSVRC/Data/CLS-LOC/val", "ILSVRC2012_img_val")
+BOXES = ("boxes.csv", "ILSVRC/Annotations/CLS-LOC/val", "ILSVRC2012_bbox_val_v3/val")
+SYNSETS = ("synset_words.txt", "LOC_synset_mapping.txt")
+
+Found = tuple[Size, list[tuple[str, Box, bool]]]  # the size of a photograph, and its objects
+
+
+class ImageNet:
+    """The validation photographs of ImageNet in a folder, with their official boxes as XML, or as a table, boxes.csv.
+
+    Classes are the WordNet ids ("n01440764"), in the order of the file of synsets, a line for each: the order in which
+    networks have their outputs. `words` says them in words.
+
+    boxes.csv has a line for each box: file, label (the number of the class), synset, orig_w, orig_h, xmin, ymin, xmax, ymax.
+
+    Raises FileNotFoundError if the photographs, the boxes or the synsets are not there.
+    """
+
+    def __init__(self, folder: str | PathLike[str]):
+        self.folder = Path(folder)
+        self._photographs = first_of(self.folder, PHOTOGRAPHS, "photographs")
+        self._boxes = first_of(self.folder, BOXES, "boxes")
+        synsets = first_of(self.folder, SYNSETS, "synsets")
+        self.classes = tuple(read_list(synsets))
+        lines = [line for line in read_text(synsets).splitlines() if line.strip()]
+        self.words = tuple(line.strip().partition(" ")[2] for line in lines)
+        self._index = {wnid: k for k, wnid in enumerate(self.classes)}
+
+    def index(self, item: Item) -> int:
+        """The output of a network that stands for what the photograph shows."""
+        [wnid] = item.labels
+        return self._index[wnid]
+
+    def items(self, split: str = "val") -> list[Item]:
+        """The photographs that have boxes, in the order of the table, or of their names.
+
+        Raises ValueError for another split than "val", and DataFormatError if a file is not what it should be.
+        """
+        if split != "val":
+            raise ValueError(f"split: expected 'val', which has the boxes, got {split!r}")
+        found = self._from_csv() if self._boxes.is_file() else self._from_xml()
+        photos = photographs([self._photographs], SUFFIX)
+        items = []
+        for name, (size, objects) in found.items():
+            if name not in photos:
+                raise DataFormatError(f"{self._boxes}: {name}: there is no {self._photographs / name}{SUFFIX}")
+            boxes, difficult = by_class(objects)
+            items.append(Item(name, photos[name], size, boxes, tuple(boxes), difficult=difficult))
+        return items
+
+    def _from_xml(self) -> dict[str, Found]:
+        found: dict[str, Found] = {}
+        for file in sorted(self._boxes.glob("*.xml")):
+            root = read_xml(file)
+            size = xml_size(file, root)
+            objects = [
+                (self._known(text(file, element, "name"), place(file, element)), xml_box(file, element, FIRST, size), False)
+                for element in root.findall("object")
+            ]
+            if len({kind for kind, *_ in objects}) != 1:
+                kinds = ", ".join(sorted({kind for kind, *_ in objects})) or "none"
+                raise DataFormatError(f"{file}: expected <object>s of one class, found {kinds}")
+            found[file.stem] = size, objects
+        return found
+
+    def _from_csv(self) -> dict[str, Found]:
+        file, found = self._boxes, dict[str, Found]()
+        rows = csv.DictReader(io.StringIO(read_text(file), newline=""), strict=True)
+        try:
+            if tuple(rows.fieldnames or ()) != COLUMNS:
+                raise DataFormatError(f"{file}: line 1: expected {','.join(COLUMNS)}, found {','.join(rows.fieldnames or ())}")
+            for row in rows:
+                where = f"{file}: line {rows.line_num}"
+                if None in row or None in row.values():
+                    raise DataFormatError(f"{where}: expected {len(COLUMNS)} values, found {_count(row)}")
+                self._enter(row, where, found)
+        except csv.Error as error:
+            raise DataFormatError(f"{file}: line {rows.line_num}: expected CSV: {error}") from error
+        return found
+
+    def _enter(self, row: dict[str, str], where: str, found: dict[str, Found]) -> None:
+        """A line of the table."""
+        label, *rest = (number(row[key], f"{where}: {key}") for key in ("label", "orig_h", "orig_w", *COLUMNS[5:]))
+        size = checked_size(rest[0], rest[1], where)
+        wnid = self._known(row["synset"], where)
+        if self._index[wnid] != label:
+            raise DataFormatError(f"{where}: label: expected {self._index[wnid]}, which is {wnid}, found {row['label']}")
+        name = row["file"].removesuffix(SUFFIX)
+        first_size, objects = found.setdefault(name, (size, []))
+        if (size, wnid) != (first_size, objects[0][0] if objects else wnid):
+            raise DataFormatError(f"{where}: expected the size and the synset of {name} further up, found {size}, {wnid}")
+        objects.append((wnid, edges(rest[2:], FIRST, size, where), False))
+
+    def _known(self, wnid: str, where: str) -> str:
+        if wnid not in self._index:
+            raise DataFormatError(f"{where}: expected one of the {len(self.classes)} synsets, found {wnid!r}")
+        return wnid
+
+
+def _count(row: dict[str | None, object]) -> int:
+    extra = row.get(None)
+    return sum(value is not None for key, value in row.items() if key is not None) + (
+        len(extra) if isinstance(extra, list) else 0
+    )
