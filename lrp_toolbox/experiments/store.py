@@ -3,7 +3,6 @@
     meta      what was measured and by what: settings, which a later run has to share, and provenance
     items     one row for every image that is done, and the seconds that it took
     rows      one row for each image × class × method
-    excluded  image × class pairs that could not be measured, and why
 
 A process that is killed leaves a file that the next one goes on with. Shards of a run have a file each, in the same folder,
 and are read as one.
@@ -15,7 +14,7 @@ import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +37,6 @@ class Found:
     item: str
     seconds: float
     rows: Sequence[Row]
-    excluded: Mapping[str, str] = field(default_factory=dict)  # class → why it was not measured
 
 
 class Store:
@@ -64,8 +62,9 @@ class Store:
             self._require_same_settings(file)
 
     def files(self) -> list[Path]:
-        """All files of this measurement that there are."""
-        return sorted([*self.folder.glob(f"{self.name}.sqlite"), *self.folder.glob(f"{self.name}-*of*.sqlite")])
+        """All files of this measurement that there are; one whose maker was killed before its first word is none."""
+        found = [*self.folder.glob(f"{self.name}.sqlite"), *self.folder.glob(f"{self.name}-*of*.sqlite")]
+        return sorted(file for file in found if _meta(file))
 
     # -- reading
 
@@ -78,10 +77,6 @@ class Store:
         columns = ", ".join(("item", "class", "method", *self.columns))
         found = {row[:3]: row for row in self._select(f"SELECT {columns} FROM rows")}
         return [found[key] for key in sorted(found)]
-
-    def excluded(self) -> list[tuple[str, str, str]]:
-        """(item, class, why), sorted."""
-        return sorted(set(self._select("SELECT item, class, why FROM excluded")))
 
     def seconds(self) -> float:
         """How long the items took, all together."""
@@ -104,7 +99,7 @@ class Store:
         Raises ValueError if the file was begun by another version of this code: its rows would not go together.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        if self.file.exists():
+        if self.file in self.files():
             self._require_same_code()
         connection = _connect(self.file)
         columns = "".join(f"{column} REAL, " for column in self.columns)
@@ -114,7 +109,6 @@ class Store:
                 "meta (key TEXT PRIMARY KEY, value TEXT NOT NULL)",
                 "items (item TEXT PRIMARY KEY, seconds REAL NOT NULL)",
                 f"rows (item TEXT, class TEXT, method TEXT, {columns}PRIMARY KEY (item, class, method))",
-                "excluded (item TEXT, class TEXT, why TEXT NOT NULL, PRIMARY KEY (item, class))",
             ):
                 connection.execute(f"CREATE TABLE IF NOT EXISTS {statement} WITHOUT ROWID")
             meta = {"format": FORMAT, "settings": self.settings, **self.provenance}
@@ -166,8 +160,6 @@ class Writer:
                 return
             rows: Iterable[tuple[Any, ...]] = ((found.item, row.name, row.method, *row.values) for row in found.rows)
             connection.executemany(self.insert, rows)
-            pairs = [(found.item, name, why) for name, why in found.excluded.items()]
-            connection.executemany("INSERT INTO excluded VALUES (?, ?, ?)", pairs)
 
 
 def _connect(file: Path) -> sqlite3.Connection:
@@ -182,11 +174,14 @@ def _connect(file: Path) -> sqlite3.Connection:
 
 
 def _meta(file: Path) -> dict[str, Any]:
+    """What a file says of how it was measured; nothing, if there is nothing in it."""
     with closing(_connect(file)) as connection:
         try:
+            if not connection.execute("SELECT 1 FROM sqlite_schema").fetchone():
+                return {}
             return {key: json.loads(value) for key, value in connection.execute("SELECT key, value FROM meta")}
         except sqlite3.DatabaseError as error:
-            raise ValueError(f"{file}: expected the measurements of an experiment, found {error}") from error
+            raise ValueError(f"{file}: expected the measurements of an experiment: {error}") from error
 
 
 def _text(value: Any) -> str:

@@ -1,9 +1,9 @@
-"""One input, several classes, several composites: what they have in common is done once.
+"""One input, several classes, several methods: what they have in common is done once.
 
 All share the forward pass. Composites that agree from the output down to some layer are one until there (LRP_CMP with and
 without ♭ differ in the first layer only). Relevances that meet the same rule in a layer go through it side by side, so
-that its denominators are computed once. The numbers are those of `explain`, which does one composite at a time, up to
-rounding; no ledger is kept.
+that its denominators are computed once. The numbers are those of the methods by themselves up to rounding; no ledger is
+kept.
 """
 
 from __future__ import annotations
@@ -13,47 +13,64 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from .. import backend
-from ..backend import Array, namespace
-from ..composites import Composite
+from ..attribution import LRP, Method
+from ..attribution.backward import NO_RULES, Walk
+from ..backend import Array, namespace, to_numpy
+from ..io import Model
 from ..modules import Add, Concat, Module, Sequential, Trace, fuse
 from ..modules.base import PassingLayer, RuleTree
 from ..modules.container import Container
 from ..rules import AlphaBeta, Rule
 
-TARGETS = 4  # classes that walk back beside each other; more would not fit into memory for large nets
+TARGETS = 4  # classes that walk back beside each other: of more, the maps of a large net would not fit into memory
 
 
-def relevances(net: Module, x: Array, targets: Sequence[int], composites: Sequence[Composite]) -> list[Array]:
-    """R, (target, …), of one input x for each composite, every one from the logit of the target."""
-    net = fuse(net)
-    trees = [composite.resolve(net, tuple(x.shape)).tree for composite in composites]
-    found: list[Array] = [None] * len(trees)
-    for split in (False, True):  # traces with the two parts of αβ, whose sum is y but for rounding, are for αβ alone
-        members = [k for k, tree in enumerate(trees) if _splits(tree) == split]
-        if not members:
-            continue
-        mine = [trees[k] for k in members]
-        trace = net.trace(x[None, ...], rule=_richest(mine))
-        pieces = []
-        for first in range(0, len(targets), TARGETS):
-            R = start(trace.y, targets[first : first + TARGETS])
-            pieces.append(walk_back(net, trace, [R] * len(mine), mine))
-        for k, parts in zip(members, zip(*pieces, strict=True), strict=True):
-            found[k] = parts[0] if len(parts) == 1 else namespace(*parts).concat(list(parts), axis=0)
-    return found
+def attribute(model: Model, x: Array, targets: Sequence[int], methods: Sequence[Method]) -> tuple[Array, list[Array]]:
+    """The logits (target) of one input x, as NumPy's; and R (target, …) by each of the methods."""
+    net = fuse(model.net)
+    trees = {k: m.composite.resolve(net, tuple(x.shape)).tree for k, m in enumerate(methods) if isinstance(m, LRP)}
+    split = [k for k, tree in trees.items() if _splits(tree)]
+    plain = [k for k in trees if k not in split]
+    trace = net.trace(x[None, ...])
+    rich = net.trace(x[None, ...], rule=_richest([trees[k] for k in split])) if split else trace
+    found: list[list[Array]] = [[] for _ in methods]
+    for first in range(0, len(targets), TARGETS):
+        some = list(targets[first : first + TARGETS])
+        for along, members in ((trace, plain), (rich, split)):
+            starts = {name: start(along.y, some, name) for name in ("logit", "one")}
+            Rs = [starts[methods[k].start] for k in members]  # type: ignore[attr-defined]
+            for k, R in zip(members, walk_back(net, along, Rs, [trees[k] for k in members]), strict=True):
+                found[k].append(R)
+        for k, method in enumerate(methods):
+            if isinstance(method, Walk):
+                found[k].append(_walk(method, net, trace, some))
+            elif k not in trees:
+                found[k].append(method(net, x, some))
+    relevances = [parts[0] if len(parts) == 1 else namespace(*parts).concat(parts, axis=0) for parts in found]
+    return to_numpy(trace.y)[0, list(targets)], relevances
 
 
-def start(y: Array, targets: Sequence[int]) -> Array:
-    """(target, class) from the logits y (1, class): each target's own, and 0 elsewhere."""
+def start(y: Array, targets: Sequence[int], name: str = "logit") -> Array:
+    """(target, class) from the logits y (1, class): each target's own, or 1, and 0 elsewhere."""
     one_hot = backend.beside(np.asarray(targets)[:, None] == np.arange(y.shape[-1]), y)
-    return namespace(y).where(one_hot, y, backend.zeros((), y))
+    return namespace(y).where(one_hot, y if name == "logit" else backend.ones((), y), backend.zeros((), y))
 
 
-# ---- Traces that serve several composites ----------------------------------------------------------------------------
+def _walk(method: Walk, net: Module, trace: Trace, targets: Sequence[int]) -> Array:
+    """R (target, …) by a method that is `net` with other steps back; along the trace of `net`, where it is no more."""
+    walked = method.rewired(net)
+    if not (isinstance(net, Container) and isinstance(walked, Container) and walked.names == net.names):
+        trace = walked.trace(trace.x)
+    rules = NO_RULES.resolve(walked, tuple(trace.x.shape[1:])).tree
+    return walked.relprop(trace, start(trace.y, targets, method.start), rules)
+
+
+# ---- A trace that serves several composites ---------------------------------------------------------------------------
 
 
 def _splits(tree: RuleTree) -> bool:
-    """Whether some rule of the tree is αβ in two parts, which come with the forward pass in one product."""
+    """Whether some rule is αβ in two parts. These come with y in one product, of which y is the sum: but for rounding, so
+    that such a trace is for αβ alone."""
     if isinstance(tree, Rule):
         return isinstance(tree, AlphaBeta) and (tree.alpha not in (0, 1) or tree.renormalize)
     return any(_splits(branch) for branch in tree)

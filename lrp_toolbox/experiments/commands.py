@@ -1,0 +1,209 @@
+"""What `lrp experiment` does: Table I and Figures 1 to 4 of the paper, each from a data set, a model and methods."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from ..data import ImageNet, Item, VOC
+from ..io import Model
+from ..render import Picture, save_picture
+from . import figures, report, results
+from .measure import DATASETS, Localise, Measurement, Occlude, Setup, chosen, outputs_of, shard, wanted
+from .run import digest, executing, measure, provenance
+from .store import Store
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A data set, a model and methods, and how to go about it.
+
+    methods   as they are typed; none: the paper's
+    limit     so many images, drawn with `seed`; None: all
+    ids       images to show in Fig. 1 and 4; none: the first, in the order of `seed`, on which the model sees what is shown
+    part      (i, n): measure the i-th of n parts, and no more
+    bins      of box sizes in Fig. 2 and 3
+    examples  images that are shown in the report
+    """
+
+    dataset: str
+    data: Path
+    split: str
+    setup: Setup
+    out: Path
+    methods: tuple[str, ...] = ()
+    limit: int | None = None
+    seed: int = 0
+    ids: tuple[str, ...] = ()
+    part: tuple[int, int] = (1, 1)
+    workers: int = 1
+    dask: str | None = None
+    bins: int = 100
+    examples: int = 8
+    command: tuple[str, ...] = ()
+
+    @cached_property
+    def model(self) -> Model:
+        return self.setup.open()
+
+    @cached_property
+    def source(self) -> VOC | ImageNet:
+        return DATASETS[self.dataset](self.data)
+
+    @cached_property
+    def everything(self) -> list[Item]:
+        return self.source.items(self.split)
+
+    @cached_property
+    def items(self) -> list[Item]:
+        return chosen(self.everything, self.limit, self.seed)
+
+    @cached_property
+    def outputs(self) -> dict[str, int]:
+        return outputs_of(self.source, self.model)
+
+    @property
+    def title(self) -> str:
+        return f"{self.dataset} {self.split}, {self.model.name}, {len(self.items)} images"
+
+    # -- measuring
+
+    def localised(self) -> tuple[results.Localised, Store] | None:
+        measurement = Localise(self.setup, self.methods or figures.ROWS)
+        measurement.parsed()  # what cannot be parsed is refused before anything is measured
+        store = self.measured(measurement, {"methods": list(measurement.methods)})
+        return store and (results.Localised.read(store, measurement, self.ids_of_items), store)
+
+    def occluded(self) -> tuple[results.Occluded, Store] | None:
+        store = self.measured(Occlude(self.setup), {})
+        return store and (results.Occluded.read(store, self.ids_of_items), store)
+
+    def measured(self, measurement: Measurement, settings: Mapping[str, Any]) -> Store | None:
+        """The store with all the items measured; None where only a part was asked for."""
+        store = self.store(measurement, settings)
+        mine = shard(self.items, self.part)
+        if not {item.id for item in mine} <= store.done():
+            with executing(self.workers, self.dask) as (executor, ahead):
+                measure(measurement, mine, self.outputs, store, executor, ahead)
+        if self.part != (1, 1):
+            i, n = self.part
+            print(f"part {i} of {n}: {len(mine)} images are measured in {store.file}; when all parts are, run without --shard")
+            return None
+        return store
+
+    def store(self, measurement: Measurement, settings: Mapping[str, Any]) -> Store:
+        assert self.model.folder is not None
+        common = {
+            "dataset": f"{self.dataset} {self.split}",
+            "annotations": self._annotations(),
+            "model": self.model.name,
+            "model files": digest(self.model.folder),
+            "fit": self.model.preprocessing.fit,
+            "backend": self.setup.backend,
+        }
+        columns, told = measurement.columns, provenance(self.command)
+        return Store(self.out, measurement.name, columns, {**common, **settings}, told, self.part)
+
+    @property
+    def ids_of_items(self) -> list[str]:
+        return [item.id for item in self.items]
+
+    def _annotations(self) -> str:
+        """A digest of what the data set says of its images."""
+        whole = hashlib.sha256()
+        for item in self.everything:
+            boxes = {name: of.tolist() for name, of in item.boxes.items()}
+            whole.update(repr((item.id, item.size, boxes, sorted(item.incomplete))).encode())
+        return whole.hexdigest()[:16]
+
+    # -- what is left in the folder
+
+    def write(self, name: str, text: str) -> None:
+        """A file in the folder; no unfinished one bears that name."""
+        handle, temporary = tempfile.mkstemp(dir=self.out, prefix=f".{name}-")
+        with os.fdopen(handle, "w", encoding="utf-8", newline="") as opened:
+            opened.write(text)
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(self.out / name)
+        print(self.out / name)
+
+    def draw(self, name: str, figure: Picture | Figure) -> None:
+        self.out.mkdir(parents=True, exist_ok=True)
+        print(save_picture(figure, self.out / name))
+
+
+def table1(e: Experiment) -> None:
+    """μ and μ_w of all methods, and a report with the curves and examples."""
+    measured = e.localised()
+    if measured is None:
+        return
+    found, store = measured
+    lines = results.table(found)
+    print(results.as_text(lines))
+    e.write("table1.csv", results.table_csv(lines))
+    e.write("table1.md", results.as_markdown(lines))
+    e.write("localisation.csv", results.rows_csv(store, e.ids_of_items))
+    drawn = {"Fig. 3": figures.figure_3(found, e.title, e.bins)}
+    occlusion = e.store(Occlude(e.setup), {})
+    if set(e.ids_of_items) <= occlusion.done():
+        drawn = {"Fig. 2": figures.figure_2(results.Occluded.read(occlusion, e.ids_of_items), e.title, e.bins), **drawn}
+    facts = {**store.meta()[0], "seconds": f"{store.seconds():.0f}, all images one after the other"}
+    examples = dict(_sheets(e, tuple(found.methods), e.examples))
+    e.write("report.html", report.page(e.title, facts, lines, drawn, examples, e.dataset))
+
+
+def fig1(e: Experiment) -> None:
+    """An image, a row for each of two classes, columns (a) to (g)."""
+    e.draw("fig1.png", _stacked(e, 1))
+
+
+def fig2(e: Experiment) -> None:
+    """How far the logit falls when the object, or its context, is replaced by the mean colour."""
+    measured = e.occluded()
+    if measured is not None:
+        found, store = measured
+        e.write("occlusion.csv", results.rows_csv(store, e.ids_of_items))
+        e.draw("fig2.png", figures.figure_2(found, e.title, e.bins))
+
+
+def fig3(e: Experiment) -> None:
+    """μ over the size of boxes."""
+    measured = e.localised()
+    if measured is not None:
+        e.draw("fig3.png", figures.figure_3(measured[0], e.title, e.bins))
+
+
+def fig4(e: Experiment) -> None:
+    """As Fig. 1, for five images."""
+    e.draw("fig4.png", _stacked(e, 5))
+
+
+def _stacked(e: Experiment, count: int) -> Picture:
+    sheets = [figure for _, figure in _sheets(e, e.methods or figures.COLUMNS, count)]
+    if not sheets:
+        raise ValueError(f"{e.model.name} sees on none of the {len(e.items)} images what is shown; give one (--item)")
+    return figures.stacked(sheets)
+
+
+EXPERIMENTS: dict[str, Callable[[Experiment], None]] = {f.__name__: f for f in (table1, fig1, fig2, fig3, fig4)}
+
+
+def _sheets(e: Experiment, methods: Sequence[str], count: int) -> Iterator[tuple[str, Figure]]:
+    """Sheets of so many images on which the model sees what is shown, or of those that are asked for by their ids."""
+    known = {item.id: item for item in e.everything}
+    for name in e.ids:
+        if name not in known:
+            raise ValueError(f"--item: no image {name!r} in {e.data}")
+    for item in [known[name] for name in e.ids] or chosen(e.items, len(e.items), e.seed):
+        targets, seen = figures.two_targets(e.setup, item, list(wanted(item, e.outputs).values()))
+        if (seen or e.ids) and count > 0:
+            yield item.id, figures.sheet(e.setup, item, targets, methods)
+            count -= 1
