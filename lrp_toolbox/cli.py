@@ -1,40 +1,43 @@
-"""The command `lrp`. Strings stop here: what is typed becomes rules, composites and models for the library."""
+"""The command `lrp`. Strings stop here: what is typed becomes methods and models for the library."""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import inspect
 import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from . import __version__
-from .composites import Composite, lrp_cmp, uniform
+from .attribution import LRP, METHODS, parse_method
+from .attribution.base import settle
+from .attribution.names import RULE_NAMES, parameters
 from .data import read_photo
-from .explain import Explanation, explain
+from .explain import Explanation
 from .io import Model, available, load
 from .ledger import REASONS
-from .rules import RULES, Rule, ZBox
+from .rules import ZBox
 
 DEFAULT_MODEL = "vgg16-voc"
-DEFAULT_COMPOSITE = "cmp:alpha=2,flat=1"
+DEFAULT_METHOD = "cmp:alpha=2,flat=1"
 
 EXAMPLES = """\
 examples:
   lrp explain                                       the photograph that comes with the model
   lrp explain dog.jpg --target dog --target person  one row for each target
-  lrp explain dog.jpg --composite z --composite alphabeta:alpha=1 --composite cmp:alpha=2,flat=1
-                                                    one column for each composite, as in the paper's Fig. 1
-  lrp explain dog.jpg --composite cmp:flat=all --ledger -o dog-lrp.png
+  lrp explain dog.jpg --method z --method alphabeta:alpha=1 --method guided_backprop --method cmp:alpha=2,flat=1
+                                                    one column for each method, as in the paper's Fig. 1
+  lrp explain dog.jpg --method cmp:flat=all --ledger -o dog-lrp.png
 
-composites:
+methods:
   cmp[:alpha=2,eps=1e-6,flat=1,pooling=no,dense=PATTERN,first=zbox]
                       LRP_CMP: ε in dense layers, αβ in convolutions, ♭ in the first `flat` (0, 1, … or all)
-  RULE[:name=value]   one rule in every layer; `lrp rules` lists them, for example alphabeta:alpha=1
+  RULE[:name=value]   LRP with one rule in every layer; `lrp rules` lists them, for example alphabeta:alpha=1
+  NAME[:name=value]   others, such as gradient_input or smoothgrad:samples=50; `lrp methods` lists them all
 """
 
 
@@ -86,10 +89,11 @@ def _parser() -> argparse.ArgumentParser:
         help="a class, by name or index; may be repeated; default: the top class",
     )
     command.add_argument(
+        "--method",
         "--composite",
         action="append",
         metavar="SPEC",
-        help=f"which rule for which layer (see below); may be repeated; default: {DEFAULT_COMPOSITE}",
+        help=f"how to explain it (see below); may be repeated; default: {DEFAULT_METHOD}",
     )
     command.add_argument("--ledger", action="store_true", help="say for every layer where relevance went")
     command.add_argument("--rules", action="store_true", help="say which layer follows which rule")
@@ -116,6 +120,9 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("models", help="the models that can be asked by name")
     command.set_defaults(run=_models)
 
+    command = commands.add_parser("methods", help="the methods, and their parameters")
+    command.set_defaults(run=_methods)
+
     command = commands.add_parser("rules", help="the rules, their formulas and parameters")
     command.set_defaults(run=_rules)
     return parser
@@ -133,24 +140,26 @@ def _explain(arguments: argparse.Namespace) -> None:
         raise ValueError(f"PHOTO: the model {model.name} comes without a photograph; give one")
     output = arguments.output or Path(f"{path.stem}-lrp.png")
     render.require_picture_name(output)
-    composites = [parse_composite(spec, model) for spec in arguments.composite or [DEFAULT_COMPOSITE]]
+    methods = [parse_method(spec, model) for spec in arguments.method or [DEFAULT_METHOD]]
     targets = [int(t) if t.isdecimal() else t for t in arguments.target or ["top"]]
     if arguments.top < 1:
         raise ValueError(f"--top: expected a number ≥ 1, got {arguments.top}")
 
     photo = read_photo(path)
     x = model.prepare(photo)
-    explanations = [explain(model, x, targets, composite) for composite in composites]
+    found = [m.explain(model, x, targets) if isinstance(m, LRP) else m(model, x, targets) for m in methods]
+    explanations = [e for e in found if isinstance(e, Explanation)]
+    asked = explanations[0] if explanations else settle(model.net.forward(x), targets, model.classes)
 
-    _print_classes(model, path, explanations[0], arguments.top)
+    _print_classes(model, path, asked, arguments.top)
     for explanation in explanations:
         _print_explanation(explanation, arguments)
-    maps = [[e.R[row] for e in explanations] for row in range(len(targets))]
+    maps = [[(e.R if isinstance(e, Explanation) else e)[row] for e in found] for row in range(len(targets))]
     figure = render.montage(
         model.preprocessing.view(photo),
         maps,
-        rows=[f"{label} ({logit:.2f})" for label, logit in _named_logits(explanations[0])],
-        columns=[composite.name for composite in composites],
+        rows=[f"{label} ({logit:.2f})" for label, logit in _named_logits(asked)],
+        columns=[method.name for method in methods],
         colours=render.NIGHT if arguments.night else render.DAY,
         quantile=arguments.quantile,
     )
@@ -216,7 +225,7 @@ def _add_experiment(commands: Any) -> None:
     command.add_argument("--out", type=Path, metavar="FOLDER", help="default: results/DATASET-MODEL")
     command.add_argument("--limit", type=int, metavar="N", help="so many images, drawn at random; default: all")
     command.add_argument("--seed", type=int, default=0, help="for --limit and the choice of examples; default: 0")
-    command.add_argument("--item", nargs="+", default=[], metavar="ID", help="images for fig1 and fig4; default: drawn at random")
+    command.add_argument("--item", nargs="+", default=[], metavar="ID", help="images for fig1 and fig4; default: at random")
     command.add_argument("--fit", choices=("warp", "crop"), help="how photographs are fitted; default: the model's own way")
     command.add_argument("--bins", type=int, default=100, metavar="N", help="box sizes in fig2 and fig3; default: 100")
     command.add_argument("--examples", type=int, default=8, metavar="N", help="images shown in the report; default: 8")
@@ -259,60 +268,7 @@ def _experiment(arguments: argparse.Namespace) -> None:
     EXPERIMENTS[arguments.name](experiment)
 
 
-# ---- What may be typed for a composite -------------------------------------------------------------------------------
-
-RULE_NAMES: dict[str, type[Rule]] = {rule.__name__.lower(): rule for rule in RULES}
-
-
-def parse_composite(spec: str, model: Model) -> Composite:
-    """The composite that `spec` stands for: "cmp:alpha=2,flat=1", or "RULE:name=value" for one rule everywhere.
-
-    Raises ValueError for names and values that do not exist.
-    """
-    name, _, rest = spec.partition(":")
-    given: dict[str, Any] = {}
-    for item in filter(None, rest.split(",")):
-        key, equals, value = item.partition("=")
-        if not equals or not value:
-            raise ValueError(f"composite {spec!r}: expected name=value, got {item!r}")
-        given[key.strip()] = _value(value.strip())
-    if name == "cmp":
-        if "first" in given:
-            given["first"] = _rule(str(given["first"]), {}, spec, model)
-        known = ("alpha", "eps", "flat", "pooling", "dense", "first")
-        _require_known(spec, given, known)
-        return lrp_cmp(**given)
-    return uniform(_rule(name, given, spec, model))
-
-
-def _rule(name: str, given: dict[str, Any], spec: str, model: Model) -> Rule:
-    if name not in RULE_NAMES:
-        raise ValueError(f"composite {spec!r}: no rule {name!r}; there are cmp, {', '.join(RULE_NAMES)}")
-    kind = RULE_NAMES[name]
-    if kind is ZBox:
-        _require_known(spec, given, ())
-        return ZBox(*model.bounds)
-    _require_known(spec, given, [field.name for field in dataclasses.fields(kind)])  # type: ignore[arg-type]
-    return kind(**given)
-
-
-def _require_known(spec: str, given: dict[str, Any], known: Sequence[str]) -> None:
-    for key in given:
-        if key not in known:
-            raise ValueError(f"composite {spec!r}: no parameter {key!r}; there are {', '.join(known) or 'none'}")
-
-
-def _value(text: str) -> Any:
-    """A number where it reads as one, yes and no, or the text itself."""
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return {"yes": True, "true": True, "no": False, "false": False}.get(text.lower(), text)
-
-
-# ---- lrp models, lrp rules -------------------------------------------------------------------------------------------
+# ---- lrp models, lrp methods, lrp rules ---------------------------------------------------------------------------------
 
 
 def _models(arguments: argparse.Namespace) -> None:
@@ -327,6 +283,22 @@ def _models(arguments: argparse.Namespace) -> None:
         names = ", ".join(model.classes[:6]) + (", …" if len(model.classes) > 6 else "")
         print(f"  {len(model.classes)} classes: {names}")
         print(f"  input {height}×{width}×{channels}, {parameters:,} parameters, in {folder}")
+
+
+def _methods(arguments: argparse.Namespace) -> None:
+    print("R = method(net, x, target); cmp and the rules of `lrp rules` are LRP\n")
+    for name, made_by in METHODS.items():
+        if name not in RULE_NAMES:
+            about = (inspect.getdoc(made_by) or "").partition("\n\n")[0].replace("\n", " ")
+            usual = ", ".join(_usual(key, p.default) for key, p in parameters(name).items())
+            print(f"{name:<21} {about}\n{'':<21} {usual or 'no parameters'}")
+
+
+def _usual(name: str, value: object) -> str:
+    """A parameter with its default, if that can be typed."""
+    if isinstance(value, bool):
+        return f"{name}={'yes' if value else 'no'}"
+    return f"{name}={value}" if isinstance(value, (int, float, str)) else f"{name}=…"
 
 
 def _rules(arguments: argparse.Namespace) -> None:

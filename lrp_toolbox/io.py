@@ -48,6 +48,7 @@ class Model:
     summary: str = ""  # one line
     card: str = ""  # README.md
     example: Path | None = None  # a photograph that comes with the model
+    folder: Path | None = None  # where it was read from
 
     def prepare(self, photo: Photo) -> Array:
         """x for a photograph (see `Preprocessing`)."""
@@ -121,6 +122,7 @@ def load(name: str | os.PathLike[str], dtype: Any = np.float32) -> Model:
         summary=str(spec.get("summary", "")),
         card=card.read_text(encoding="utf-8") if card.is_file() else "",
         example=folder / Path(example).name if example else None,
+        folder=folder,
     )
 
 

@@ -10,7 +10,8 @@ from conftest import ROOT
 from PIL import Image
 
 from lrp_toolbox import Flat, ZBox
-from lrp_toolbox.cli import main, parse_composite
+from lrp_toolbox.attribution import parse_composite
+from lrp_toolbox.cli import main
 
 LENET = ["--model", "lenet5-mnist"]
 
@@ -56,6 +57,20 @@ def test_targets_composites_ledger_and_rules(capsys, tmp_path):
     assert (tmp_path / "out.png").exists()
 
 
+def test_methods_stand_beside_lrp_in_the_order_given(capsys, tmp_path):
+    """Only LRP has a ledger to print; with no LRP among them, the classes are printed all the same."""
+    methods = ["--method", "gradient_input", "--method", "z", "--method", "guided_backprop:start=logit"]
+    code, out, err = run(capsys, "explain", *LENET, *methods, "--target", 2, "--target", 7, "-o", "three.png")
+    assert (code, err) == (0, "")
+    assert out.count("on the pixels") == 2
+    code, out, err = run(capsys, "explain", *LENET, "--method", "gradcam", "--target", 7, "-o", "one.png")
+    assert (code, err) == (0, "")
+    assert out.count("← explained") == 1
+    assert "on the pixels" not in out
+    with Image.open(tmp_path / "three.png") as three, Image.open(tmp_path / "one.png") as one:
+        assert three.size[0] > one.size[0]
+
+
 def test_the_sum_on_the_line_is_right(capsys):
     _, out, _ = run(capsys, "explain", *LENET, "--composite", "epsilon:eps=0.5")
     line = next(line for line in out.splitlines() if "on the pixels" in line)
@@ -90,9 +105,11 @@ def test_other_pictures_than_rgb(capsys, tmp_path):
         (["."], ".: expected a picture, got a folder"),
         (["--target", "kat"], "target: no class 'kat'; there are 0, 1, 2"),
         (["--target", "12"], "target: expected a class from 0 to 9, got 12"),
-        (["--composite", "zz"], "composite 'zz': no rule 'zz'; there are cmp, z, epsilon, alphabeta"),
-        (["--composite", "epsilon:alpha=1"], "composite 'epsilon:alpha=1': no parameter 'alpha'; there are eps, bias"),
-        (["--composite", "epsilon:eps"], "composite 'epsilon:eps': expected name=value, got 'eps'"),
+        (["--composite", "zz"], "method 'zz': there is no 'zz'; there are cmp, z, epsilon, alphabeta"),
+        (["--composite", "epsilon:alpha=1"], "method 'epsilon:alpha=1': no parameter 'alpha'; there are eps, bias"),
+        (["--method", "epsilon:eps"], "method 'epsilon:eps': expected name=value, got 'eps'"),
+        (["--method", "smoothgrad:samples=0"], "samples: expected a whole number ≥ 1, got 0"),
+        (["--method", "cam"], "CAM is for nets that end in an average over the whole map"),
         (["--composite", "epsilon:eps=much"], "eps: expected a number, got 'much'"),
         (["--composite", "alphabeta:alpha=-1"], "alpha: expected a finite number ≥ 0, got -1"),
         (["--composite", "cmp:flat=9"], "the first 9 layers are asked for, but there are 2"),
@@ -139,6 +156,10 @@ def test_help_models_and_rules_read_well(capsys):
     assert code == 0
     for name in ("z ", "epsilon", "alphabeta", "zplus", "gamma", "flat", "wsquare", "zbox"):
         assert f"\n{name}" in out
+    code, out, _ = run(capsys, "methods")
+    assert code == 0
+    assert "\nsmoothgrad " in out
+    assert "samples=25, noise=0.15, seed=0" in out
 
 
 def test_composites_as_they_are_typed(lenet):

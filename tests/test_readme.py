@@ -70,7 +70,7 @@ def test_exact_arithmetic(capsys):
 
 
 def test_rules_on_the_command_line_are_those_of_the_table():
-    from lrp_toolbox.cli import parse_composite
+    from lrp_toolbox.attribution import parse_composite
 
     model = lrp.load("lenet5-mnist")
     for python, typed in re.findall(r"\| `(\w+\(.*?\))` \| `(\S+?)`", README):

@@ -2,18 +2,30 @@
 
 from .backward import LRP, ContrastiveLRP, DeconvNet, Gradient, GradientInput, GuidedBackprop, excitation_backprop
 from .base import Method
+from .cam import CAM, GradCAM
 from .names import METHODS, parse_composite, parse_method
+from .patterns import Fit, PatternAttribution, PatternNet, Patterns
+from .perturbing import IntegratedGradients, Occlusion, SmoothGrad
 from .reference import Uniform
 
 __all__ = [
+    "CAM",
     "LRP",
     "METHODS",
     "ContrastiveLRP",
     "DeconvNet",
+    "Fit",
+    "GradCAM",
     "Gradient",
     "GradientInput",
     "GuidedBackprop",
+    "IntegratedGradients",
     "Method",
+    "Occlusion",
+    "PatternAttribution",
+    "PatternNet",
+    "Patterns",
+    "SmoothGrad",
     "Uniform",
     "excitation_backprop",
     "parse_composite",

@@ -18,7 +18,7 @@ Gu et al. 2018, Understanding individual decisions of CNNs via contrastive backp
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, NoReturn
 
 from .. import backend
@@ -84,7 +84,7 @@ class WithStep(Layer):
         return self.step(self.layer, trace, R)
 
     def map(self, f: Callable[[Array], Array]) -> Module:
-        return replace(self, layer=self.layer.map(f))
+        return replace(self, layer=self.layer.map(f))  # type: ignore[arg-type]
 
 
 def gradient_step(layer: Layer, trace: Trace, R: Array) -> Array:
@@ -131,11 +131,15 @@ class Walk(Method):
 # ---- LRP -------------------------------------------------------------------------------------------------------------
 
 
+BEST = lrp_cmp()
+EVERYWHERE_Z_PLUS = uniform(ZPlus())
+
+
 @dataclass(frozen=True)
 class LRP(Method):
     """Layer-wise Relevance Propagation: `explain(net, x, target, composite)`."""
 
-    composite: Composite = field(default_factory=lrp_cmp)
+    composite: Composite = BEST
     start: Start = "logit"
 
     @property
@@ -176,7 +180,7 @@ class ContrastiveLRP(Method):
 
     title: ClassVar[str] = "CLRP"
 
-    of: Composite = field(default_factory=lambda: uniform(ZPlus()))
+    of: Composite = EVERYWHERE_Z_PLUS
 
     @property
     def name(self) -> str:
@@ -205,20 +209,12 @@ def _times_input(layer: Layer, trace: Trace, R: Array) -> Array:
 
 @dataclass(frozen=True)
 class GradientInput(Walk):
-    """x · ∂y_t / ∂x. In a ReLU net without biases it is LRP_z (Sec. II-A)."""
+    """x · ∂y_t / ∂x. In a ReLU net it is LRP_z (Sec. II-A)."""
 
     title: ClassVar[str] = "gradient × input"
 
     def rewired(self, module: Module) -> Module:
         return Sequential(input=WithStep(Identity(), _times_input), net=super().rewired(module))
-
-
-def _guided(layer: Layer, trace: Trace, R: Array) -> Array:
-    return backend.positive_part(layer.gradient(trace, R))
-
-
-def _deconv(layer: Layer, trace: Trace, R: Array) -> Array:
-    return backend.positive_part(R)
 
 
 def _not_defined(layer: Layer, trace: Trace, R: Array) -> NoReturn:
@@ -234,7 +230,10 @@ class GuidedBackprop(Walk):
     """
 
     title: ClassVar[str] = "Guided Backprop"
-    at_relu: ClassVar[Step] = staticmethod(_guided)
+
+    @staticmethod
+    def at_relu(layer: Layer, trace: Trace, R: Array) -> Array:
+        return backend.positive_part(layer.gradient(trace, R))
 
     def step(self, name: str, layer: Layer) -> Step:
         if isinstance(layer, ReLU):
@@ -247,4 +246,7 @@ class DeconvNet(GuidedBackprop):
     """The gradient, of which every ReLU passes what is positive, wherever its input was."""
 
     title: ClassVar[str] = "DeconvNet"
-    at_relu: ClassVar[Step] = staticmethod(_deconv)
+
+    @staticmethod
+    def at_relu(layer: Layer, trace: Trace, R: Array) -> Array:
+        return backend.positive_part(R)

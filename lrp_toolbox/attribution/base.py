@@ -64,12 +64,14 @@ def same_for_all(e: Explanation) -> list[Any] | int:
 
 
 def forward(module: Module, x: Array) -> Array:
-    """y of many x (sample, …), as many at a time as fit into memory."""
-    xp, found = namespace(x), places(module, shape_of_one(module, x))
-    each = max(math.prod(p.shape) + math.prod(p.output_shape) for p in found) * 8
-    step = max(1, MEMORY // (4 * each))
+    """y of one x, or of many, as many at a time as fit into memory."""
+    shape = shape_of_one(module, x)
+    if x.ndim == len(shape):
+        return module.forward(x)
+    largest = max(math.prod(p.shape) + math.prod(p.output_shape) for p in places(module, shape))
+    step = max(1, MEMORY // (64 * largest))  # up to 8 bytes a number, and room for what a layer makes on its way
     ys = [module.forward(x[first : first + step, ...]) for first in range(0, x.shape[0], step)]
-    return ys[0] if len(ys) == 1 else xp.concat(ys, axis=0)
+    return ys[0] if len(ys) == 1 else namespace(x).concat(ys, axis=0)
 
 
 def across_targets(a: Array, R: Array, sample_axis: bool) -> Array:

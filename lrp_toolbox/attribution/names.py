@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from ..composites import Composite, lrp_cmp, uniform
@@ -12,12 +13,16 @@ from ..io import Model
 from ..rules import RULES, Rule, ZBox
 from .backward import LRP, ContrastiveLRP, DeconvNet, Gradient, GradientInput, GuidedBackprop, excitation_backprop
 from .base import Method
+from .cam import CAM, GradCAM
+from .patterns import PatternAttribution, PatternNet, require_patterns
+from .perturbing import IntegratedGradients, Occlusion, SmoothGrad
 from .reference import Uniform
 
 RULE_NAMES: dict[str, type[Rule]] = {rule.__name__.lower(): rule for rule in RULES}
 
 
 def _cmp(**parameters: Any) -> LRP:
+    """LRP_CMP, the best practice of Sec. II-B: ε in dense layers, αβ in convolutions, ♭ in the first `flat` of these."""
     return LRP(lrp_cmp(**parameters))
 
 
@@ -32,8 +37,15 @@ METHODS: Mapping[str, Callable[..., Method]] = {
     "gradient_input": GradientInput,
     "guided_backprop": GuidedBackprop,
     "deconvnet": DeconvNet,
+    "smoothgrad": SmoothGrad,
+    "integrated_gradients": IntegratedGradients,
     "excitation_backprop": excitation_backprop,
     "contrastive_lrp": ContrastiveLRP,
+    "patternnet": PatternNet,
+    "pattern_attribution": PatternAttribution,
+    "gradcam": GradCAM,
+    "cam": CAM,
+    "occlusion": Occlusion,
     "uniform": Uniform,
 }
 """What makes each method, from its parameters."""
@@ -65,6 +77,11 @@ def parse_method(spec: str, model: Model) -> Method:
         given[key] = _value(key, value, model)
     if RULE_NAMES.get(name) is ZBox:
         given = dict(zip(("low", "high"), model.bounds, strict=True))
+    if "patterns" in known:
+        folder = given.get("patterns", model.folder)
+        if folder is None:
+            raise ValueError(f"method {spec!r}: {model.name} was not read from a folder; give {name}:patterns=FOLDER")
+        given["patterns"] = require_patterns(folder)
     return METHODS[name](**given)
 
 
@@ -83,6 +100,8 @@ def _value(key: str, text: str, model: Model) -> Any:
         return rule
     if key == "of":
         return parse_composite(text, model)
+    if key == "patterns":
+        return Path(text)
     for kind in (int, float):
         try:
             return kind(text)

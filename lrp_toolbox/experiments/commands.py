@@ -13,7 +13,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from ..data import ImageNet, Item, VOC
+from ..data import VOC, ImageNet, Item
 from ..io import Model
 from ..render import Picture, save_picture
 from . import figures, report, results

@@ -18,7 +18,7 @@ import numpy as np
 from .. import backend
 from ..attribution import Method, parse_method
 from ..backend import Array, positive_part, to_numpy
-from ..data import ImageNet, Item, VOC
+from ..data import VOC, ImageNet, Item
 from ..io import Model, load
 from ..metrics import localisation
 from .store import Found, Row

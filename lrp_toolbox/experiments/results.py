@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -103,7 +104,7 @@ def table(found: Localised, samples: int = 2000) -> list[Line]:
     """The rows of Table I, the largest μ_w first."""
     summaries = {m: summarise(measured, found.items, samples=samples) for m, measured in found.methods.items()}
     order = sorted(summaries, key=lambda m: -summaries[m].mu_w.value)
-    below = dict(zip(order, order[1:], strict=False))
+    below = dict(itertools.pairwise(order))
     lines = []
     for m in order:
         other = found.methods[below[m]] if m in below else None

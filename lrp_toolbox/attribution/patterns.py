@@ -1,0 +1,337 @@
+"""PatternNet and Pattern Attribution, and the patterns that they walk back along (Kindermans et al. 2018, ICLR).
+
+A neuron y = w·x reads a signal out of x that comes with much else. Its pattern a is the direction in which x varies with
+y: a = cov[x, y] / var[y], so that what is left of x, the residual x − a y, is uncorrelated with y; and w·a = 1. For a neuron
+that feeds a ReLU only the x count for which that lets y pass (the "two-component estimator" there):
+
+    a = (E₊[x y] − E₊[x] E[y]) / w·(E₊[x y] − E₊[x] E[y])        E₊: the mean over the samples with y > 0
+
+and the same with E for E₊ is cov[x, y] / var[y]. For a convolution, every window of every image is a sample. A bias that is
+added to y changes nothing in either form.
+
+`Fit` takes one pass over any images, keeps sums in double precision, and can be stored and gone on with.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from .. import backend
+from ..backend import Array, namespace, to_numpy
+from ..io import ModelFormatError, _read_arrays, _read_json
+from ..modules import Add, Conv, Dropout, Flatten, Identity, Linear, MaxPool, Module, ReLU, Sequential, Trace, fuse
+from ..modules.base import Layer
+from ..modules.container import Container, join
+from .backward import Start, Step, Walk, gradient_step, rewire
+from .base import shape_of_one
+
+Estimator = Literal["relu", "linear"]
+FORMAT = 1
+
+
+# ---- Fitting ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Sums:
+    """Over the samples of one layer. The first two are in the shape of w, the others have one number for each output."""
+
+    x: Array  # Σ x, where it counts
+    xy: Array  # Σ x y, where it counts
+    counted: Array
+    y: Array  # Σ y, of all
+    samples: Array
+
+
+class Fit:
+    """Sums over images, from which patterns follow: `fit.add(x)` for images, then `fit.patterns()`.
+
+    `estimator`: "relu" for the two-component estimator where a ReLU reads the output of a layer, and cov[x, y] / var[y] where
+    not, as in the last layer; "linear" for the latter everywhere. `source` says which images, in words.
+    """
+
+    def __init__(self, net: Module, estimator: Estimator = "relu", source: str = ""):
+        if estimator not in ("relu", "linear"):
+            raise ValueError(f"estimator: expected 'relu' or 'linear', got {estimator!r}")
+        self.net, self.estimator, self.source = fuse(net), estimator, source
+        self.images = 0
+        self.sums: dict[str, _Sums] = {}
+
+    def add(self, x: Array) -> None:
+        """Count in some images, (sample, height, width, channel), or one."""
+        shape = shape_of_one(self.net, x)
+        x = x if x.ndim > len(shape) else x[None, ...]
+        for name, layer, trace, rectified in _weighted(self.net, self.net.trace(x)):
+            found = _sums(layer, trace, only_active=rectified and self.estimator == "relu")
+            if name in self.sums:
+                before = self.sums[name]
+                found = _Sums(**{key: getattr(before, key) + value for key, value in vars(found).items()})
+            self.sums[name] = found
+        self.images += x.shape[0]
+
+    def patterns(self) -> Patterns:
+        """The patterns of all layers. Neurons that were never active, or always the same, have none: 0."""
+        if not self.images:
+            raise ValueError("images: expected at least one to fit patterns to, got none")
+        arrays = {name: _pattern(layer.w, self.sums[name]) for name, layer in _layers(self.net)}
+        silent = {name: int((abs(to_numpy(a)).reshape(-1, a.shape[-1]).max(axis=0) == 0).sum()) for name, a in arrays.items()}
+        about = {"estimator": self.estimator, "images": self.images, "source": self.source, "silent neurons": silent}
+        return Patterns(arrays, about)
+
+    def store(self, file: str | os.PathLike[str]) -> None:
+        """Write the sums so far to `file`, a .npz that `go_on` reads; what was there is replaced once all is written."""
+        arrays = {f"{name}.{key}": to_numpy(a) for name, sums in self.sums.items() for key, a in vars(sums).items()}
+        arrays["state"] = np.array(json.dumps(self._state()))
+        _write(Path(file), lambda opened: np.savez(opened, allow_pickle=False, **arrays))
+
+    def go_on(self, file: str | os.PathLike[str]) -> None:
+        """Take up the sums in `file`. Raises ModelFormatError if they are of another net, other images or another estimator."""
+        try:
+            with np.load(file, allow_pickle=False) as stored:
+                arrays = {name: stored[name] for name in stored.files}
+            state = json.loads(str(arrays.pop("state")))
+            images = int(state.pop("images"))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError) as error:
+            raise ModelFormatError(f"{file}: expected the sums of a fit of patterns: {error}") from error
+        wanted = self._state()
+        del wanted["images"]
+        for key, value in wanted.items():
+            if state.get(key) != value:
+                raise ModelFormatError(f"{file}: {key}: expected {value!r}, found {state.get(key)!r}")
+        layers = dict(_layers(self.net))
+        keys = list(_Sums.__dataclass_fields__)
+        if images and set(arrays) != {f"{name}.{key}" for name in layers for key in keys}:
+            raise ModelFormatError(f"{file}: expected sums for {', '.join(layers)}")
+        self.images = images
+        self.sums = {
+            name: _Sums(**{key: backend.asarray(arrays[f"{name}.{key}"], layer.w) for key in keys})
+            for name, layer in layers.items()
+            if images
+        }
+
+    def _state(self) -> dict[str, Any]:
+        digest = hashlib.sha256()
+        for a in self.net.parameters():
+            digest.update(np.ascontiguousarray(to_numpy(a)).tobytes())
+        return {"estimator": self.estimator, "source": self.source, "images": self.images, "weights": digest.hexdigest()}
+
+
+PASSING = (Dropout, Flatten, Identity, MaxPool)  # between a layer and its ReLU, these leave alone what y > 0 says
+
+
+def _weighted(
+    module: Module, trace: Trace, name: str = "", rectified: bool = False
+) -> Iterator[tuple[str, Linear | Conv, Trace, bool]]:
+    """(name, layer, trace, whether a ReLU reads its output) of every Linear and Conv."""
+    if isinstance(module, (Linear, Conv)):
+        yield name or type(module).__name__.lower(), module, trace, rectified
+    elif isinstance(module, Container):
+        steps = list(zip(module.items(), trace.children, strict=False))  # the trace of an Add ends with that of its sum
+        for (child_name, child), t in reversed(steps):
+            yield from _weighted(child, t, join(name, child_name), rectified and not isinstance(module, Add))
+            if isinstance(module, Sequential):
+                rectified = isinstance(child, ReLU) or (rectified and isinstance(child, PASSING))
+
+
+def _layers(module: Module, name: str = "") -> Iterator[tuple[str, Linear | Conv]]:
+    if isinstance(module, (Linear, Conv)):
+        yield name or type(module).__name__.lower(), module
+    elif isinstance(module, Container):
+        for child_name, child in module.items():
+            yield from _layers(child, join(name, child_name))
+
+
+def _sums(layer: Linear | Conv, trace: Trace, only_active: bool) -> _Sums:
+    xp, x, y = namespace(trace.x), trace.x, trace.y
+    counts = xp.astype(y > 0, y.dtype) if only_active else backend.ones(y.shape, y)
+    Σx, Σxy = layer.separate(_outer(layer, x, layer.join([counts, counts * y])), 2)
+    axes = tuple(range(y.ndim - 1))
+    per_output = [xp.sum(a, axis=axes, dtype=xp.float64) for a in (counts, y, backend.ones(y.shape, y))]
+    return _Sums(xp.astype(Σx, xp.float64), xp.astype(Σxy, xp.float64), *per_output)
+
+
+def _outer(layer: Linear | Conv, x: Array, g: Array) -> Array:
+    """Σ over the samples of x_i g_j, for every connection: in the shape of w, with the outputs of g."""
+    xp = namespace(x)
+    if isinstance(layer, Linear):
+        return _product(xp.reshape(x, (-1, 1, x.shape[-1])), xp.reshape(g, (-1, 1, g.shape[-1])))
+    padded, groups = layer.windows.pad(x), layer.groups
+    g = xp.reshape(g, (-1, groups, g.shape[-1] // groups))
+    (kh, kw), taps = layer.windows.kernel, []
+    for _, _, (rows, columns) in layer.windows.views(x.shape[-3:-1]):
+        seen = xp.reshape(padded[..., rows, columns, :], (-1, groups, x.shape[-1] // groups))
+        taps.append(_product(seen, g))
+    return xp.reshape(xp.stack(taps), (kh, kw, *taps[0].shape))
+
+
+def _product(x: Array, g: Array) -> Array:
+    """Σ_s x_si g_sj in each group: (sample, group, in), (sample, group, out) → (in, group · out)."""
+    xp = namespace(x)
+    together = xp.permute_dims(x, (1, 2, 0)) @ xp.permute_dims(g, (1, 0, 2))
+    return xp.reshape(xp.permute_dims(together, (1, 0, 2)), (x.shape[2], -1))
+
+
+def _pattern(w: Array, sums: _Sums) -> Array:
+    """a, in the shape and dtype of w."""
+    xp = namespace(w)
+    w64 = xp.astype(w, xp.float64)
+    axes = tuple(range(w.ndim - 1))
+    counted = xp.where(sums.counted > 0, sums.counted, 1.0)
+    xy, x_y = sums.xy / counted, sums.x / counted * (sums.y / sums.samples)
+    c = xy - x_y
+    d = xp.sum(w64 * c, axis=axes)
+    rounding = 1e-6 * xp.sum(abs(w64) * (abs(xy) + abs(x_y)), axis=axes)
+    none = d <= rounding
+    return xp.astype(xp.where(none, 0.0, c / xp.where(none, 1.0, d)), w.dtype)
+
+
+# ---- Storing ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Patterns:
+    """a of every layer with weights, by the layer's name, in the shape of its w; and what they were fitted to."""
+
+    arrays: Mapping[str, Array]
+    about: Mapping[str, Any] = field(default_factory=dict)
+    moved: dict[tuple[str, str], Mapping[str, Array]] = field(default_factory=dict, init=False, repr=False)
+
+    def like(self, w: Array) -> Mapping[str, Array]:
+        """The arrays in the array module and dtype of w; moved there once."""
+        xp = namespace(w)
+        key = xp.__name__, str(w.dtype)
+        if key not in self.moved:
+            self.moved[key] = {name: xp.astype(backend.asarray(a, w), w.dtype) for name, a in self.arrays.items()}
+        return self.moved[key]
+
+    def save(self, folder: str | os.PathLike[str], dtype: Any = np.float32) -> Path:
+        """Write patterns.npz, and patterns.json, which says what they were fitted to, into a model's folder."""
+        folder = Path(folder)
+        arrays = {name: to_numpy(a).astype(dtype) for name, a in self.arrays.items()}
+        for name, a in arrays.items():
+            if not np.isfinite(a).all():
+                raise ValueError(f"{name}: not finite as {np.dtype(dtype)}")
+        about = json.dumps({"format": FORMAT, **self.about}, indent=1, ensure_ascii=False) + "\n"
+        _write(folder / "patterns.npz", lambda opened: np.savez_compressed(opened, allow_pickle=False, **arrays))
+        _write(folder / "patterns.json", lambda opened: opened.write(about.encode()))
+        return folder
+
+    @staticmethod
+    def load(folder: str | os.PathLike[str], dtype: Any = np.float32) -> Patterns:
+        """The patterns in a model's folder. Raises FileNotFoundError if there are none, ModelFormatError if they are broken."""
+        folder = require_patterns(folder)
+        about = _read_json(folder / "patterns.json") if (folder / "patterns.json").is_file() else {}
+        if about.get("format") != FORMAT:
+            raise ModelFormatError(f"{folder / 'patterns.json'}: format: expected {FORMAT}, found {about.get('format')!r}")
+        del about["format"]
+        return Patterns(_read_arrays(folder / "patterns.npz", np.dtype(dtype)), about)
+
+
+def require_patterns(folder: str | os.PathLike[str]) -> Path:
+    """That folder. Raises FileNotFoundError if there are no patterns in it."""
+    file = Path(folder) / "patterns.npz"
+    if not file.is_file():
+        raise FileNotFoundError(f"{file}: there is no such file; data_scripts/fit_patterns.py makes it from images")
+    return Path(folder)
+
+
+def _write(file: Path, write: Callable[[Any], object]) -> None:
+    """`write(opened)` into a file beside `file`, which takes its place once all is written."""
+    partial = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        with partial.open("wb") as opened:
+            write(opened)
+        partial.replace(file)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@lru_cache(maxsize=2)
+def _read(folder: Path, changed: int) -> Patterns:
+    return Patterns.load(folder)
+
+
+# ---- Walking back along patterns -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class PatternNet(Walk):
+    """The gradient with the pattern a of each layer in place of its w: the signal that the net detected.
+
+    `patterns`: the folder that has them, a model's own, or `Patterns`. With a folder, the method is small to send around.
+    """
+
+    title: ClassVar[str] = "PatternNet"
+
+    start: Start = "logit"
+    patterns: Path | Patterns | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.patterns, (Path, Patterns)):
+            raise TypeError(f"patterns: expected a folder or Patterns, got {self.patterns!r}")
+
+    @property
+    def name(self) -> str:
+        return self.title if self.start == "logit" else f"{self.title} (start={self.start})"
+
+    @staticmethod
+    def weights(w: Array, a: Array) -> Array:
+        """What stands in the place of w on the way back."""
+        return a
+
+    def rewired(self, module: Module) -> Module:
+        net, patterns = fuse(module), self._found()
+        parameters = net.parameters()
+        arrays = patterns.like(parameters[0]) if parameters else {}
+
+        def step(name: str, layer: Layer) -> Step:
+            if not isinstance(layer, (Linear, Conv)):
+                return gradient_step
+            name = name or type(layer).__name__.lower()
+            if name not in arrays or tuple(arrays[name].shape) != tuple(layer.w.shape):
+                found = tuple(arrays[name].shape) if name in arrays else "none"
+                raise ValueError(f"patterns: {name}: expected a pattern of shape {tuple(layer.w.shape)}, found {found}")
+            return self._step(name, arrays[name])
+
+        return rewire(net, step)
+
+    def _step(self, name: str, a: Array) -> Step:
+        def step(layer: Layer, trace: Trace, R: Array) -> Array:
+            assert isinstance(layer, (Linear, Conv))
+            xp, axes = namespace(a), tuple(range(a.ndim - 1))
+            w_a = xp.sum(layer.w * a, axis=axes)
+            if not bool(xp.all((abs(w_a - 1) < 0.01) | (w_a == 0))):
+                raise ValueError(f"patterns: {name}: expected w·a = 1 for every neuron; these patterns are of another net")
+            return replace(layer, w=self.weights(layer.w, a), b=None).gradient(trace, R)
+
+        return step
+
+    def _found(self) -> Patterns:
+        if isinstance(self.patterns, Patterns):
+            return self.patterns
+        assert self.patterns is not None
+        return _read(self.patterns, (require_patterns(self.patterns) / "patterns.npz").stat().st_mtime_ns)
+
+
+@dataclass(frozen=True)
+class PatternAttribution(PatternNet):
+    """The gradient with w ⊙ a in place of w: how much of what the net detected each input brought.
+
+    Begun with the logit, which it shares out: Σ_i w_i a_i = 1 in every neuron, so that relevance is conserved in layers
+    whose neurons all have a pattern.
+    """
+
+    title: ClassVar[str] = "Pattern Attribution"
+
+    @staticmethod
+    def weights(w: Array, a: Array) -> Array:
+        return w * a
