@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from matplotlib.figure import Figure
 
@@ -17,7 +17,7 @@ from ..data import VOC, ImageNet, Item
 from ..io import Model
 from ..render import Picture, save_picture
 from . import figures, report, results
-from .measure import DATASETS, Localise, Measurement, Occlude, Setup, chosen, outputs_of, shard, wanted
+from .measure import Localise, Measurement, Occlude, Setup, chosen, outputs_of, shard, wanted
 from .run import digest, executing, measure, provenance
 from .store import Store
 
@@ -34,7 +34,7 @@ class Experiment:
     examples  images that are shown in the report
     """
 
-    dataset: str
+    dataset: Literal["voc", "imagenet"]
     data: Path
     split: str
     setup: Setup
@@ -56,7 +56,7 @@ class Experiment:
 
     @cached_property
     def source(self) -> VOC | ImageNet:
-        return DATASETS[self.dataset](self.data)
+        return VOC(self.data) if self.dataset == "voc" else ImageNet(self.data)
 
     @cached_property
     def everything(self) -> list[Item]:
@@ -80,11 +80,11 @@ class Experiment:
         measurement = Localise(self.setup, self.methods or figures.ROWS)
         measurement.parsed()  # what cannot be parsed is refused before anything is measured
         store = self.measured(measurement, {"methods": list(measurement.methods)})
-        return store and (results.Localised.read(store, measurement, self.ids_of_items), store)
+        return None if store is None else (results.Localised.read(store, measurement, self.ids_of_items), store)
 
     def occluded(self) -> tuple[results.Occluded, Store] | None:
         store = self.measured(Occlude(self.setup), {})
-        return store and (results.Occluded.read(store, self.ids_of_items), store)
+        return None if store is None else (results.Occluded.read(store, self.ids_of_items), store)
 
     def measured(self, measurement: Measurement, settings: Mapping[str, Any]) -> Store | None:
         """The store with all the items measured; None where only a part was asked for."""

@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -127,8 +127,6 @@ Measurement = Localise | Occlude
 
 # ---- Which items, which classes --------------------------------------------------------------------------------------
 
-DATASETS = {"voc": VOC, "imagenet": ImageNet}
-
 
 def outputs_of(dataset: VOC | ImageNet, model: Model) -> dict[str, int]:
     """Which output of the model stands for which class of the data set.
@@ -160,14 +158,6 @@ def shard(items: Sequence[Item], part: tuple[int, int]) -> list[Item]:
     return list(items[i - 1 :: n])
 
 
-Outputs = Mapping[str, int]
-
-
-def wanted(item: Item, outputs: Outputs) -> dict[str, int]:
+def wanted(item: Item, outputs: Mapping[str, int]) -> dict[str, int]:
     """The classes of an image that are to be measured, and their outputs."""
     return {name: outputs[name] for name in item.measured}
-
-
-def describe(items: Sequence[Item]) -> dict[str, Any]:
-    """How many of what there are."""
-    return {"images": len(items), "pairs": sum(len(item.measured) for item in items)}

@@ -149,11 +149,15 @@ def _commit() -> str:
     if not (root / ".git").exists():
         return "none: installed"
     try:
-        run = lambda *words: subprocess.run(["git", "-C", root, *words], capture_output=True, text=True, check=True).stdout
-        return run("rev-parse", "--short=12", "HEAD").strip() + (" and changes" if run("status", "--porcelain", "-uno") else "")
+        changes = "" if _git(root, "status", "--porcelain", "-uno") == "" else " and changes"
+        return _git(root, "rev-parse", "--short=12", "HEAD") + changes
     except (OSError, subprocess.CalledProcessError) as error:
         print(f"lrp: the commit is not known: {error}", file=sys.stderr)
         return "unknown"
+
+
+def _git(root: Path, *words: str) -> str:
+    return subprocess.run(["git", "-C", root, *words], capture_output=True, text=True, check=True).stdout.strip()
 
 
 def digest(folder: Path) -> str:
