@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -72,7 +73,8 @@ class Experiment:
 
     @property
     def title(self) -> str:
-        return f"{self.dataset} {self.split}, {self.model.name}, {len(self.items)} images"
+        name = {"voc": "PASCAL VOC", "imagenet": "ImageNet"}[self.dataset]
+        return f"{name} {self.split}, {self.model.name}, {len(self.items)} images"
 
     # -- measuring
 
@@ -156,7 +158,8 @@ def table1(e: Experiment) -> None:
     if set(e.ids_of_items) <= occlusion.done():
         drawn = {"Fig. 2": figures.figure_2(results.Occluded.read(occlusion, e.ids_of_items), e.title, e.bins), **drawn}
     facts = {**store.meta()[0], "seconds": f"{store.seconds():.0f}, all images one after the other"}
-    examples = dict(_sheets(e, tuple(found.methods), e.examples))
+    shown = chosen(e.items, min(e.examples, len(e.items)), e.seed) if e.examples else []
+    examples = {item.id: _sheet(e, item, tuple(found.methods)) for item in shown}
     e.write("report.html", report.page(e.title, facts, lines, drawn, examples, e.dataset))
 
 
@@ -186,24 +189,28 @@ def fig4(e: Experiment) -> None:
     e.draw("fig4.png", _stacked(e, 5))
 
 
+def _sheet(e: Experiment, item: Item, methods: Sequence[str]) -> Figure:
+    targets, _ = figures.two_targets(e.setup, item, list(wanted(item, e.outputs).values()))
+    return figures.sheet(e.setup, item, targets, methods)
+
+
 def _stacked(e: Experiment, count: int) -> Picture:
-    sheets = [figure for _, figure in _sheets(e, e.methods or figures.COLUMNS, count)]
+    """Sheets, one below the other, of the images that are asked for; or of so many on which the model sees what is shown."""
+    known, methods = {item.id: item for item in e.everything}, e.methods or figures.COLUMNS
+    for name in e.ids:
+        if name not in known:
+            raise ValueError(f"--item: no image {name!r} in {e.data}")
+    asked = [known[name] for name in e.ids] or _seen(e)
+    sheets = [_sheet(e, item, methods) for item in itertools.islice(asked, count)]
     if not sheets:
         raise ValueError(f"{e.model.name} sees on none of the {len(e.items)} images what is shown; give one (--item)")
     return figures.stacked(sheets)
 
 
+def _seen(e: Experiment) -> Iterator[Item]:
+    for item in chosen(e.items, len(e.items), e.seed):
+        if figures.two_targets(e.setup, item, list(wanted(item, e.outputs).values()))[1]:
+            yield item
+
+
 EXPERIMENTS: dict[str, Callable[[Experiment], None]] = {f.__name__: f for f in (table1, fig1, fig2, fig3, fig4)}
-
-
-def _sheets(e: Experiment, methods: Sequence[str], count: int) -> Iterator[tuple[str, Figure]]:
-    """Sheets of so many images on which the model sees what is shown, or of those that are asked for by their ids."""
-    known = {item.id: item for item in e.everything}
-    for name in e.ids:
-        if name not in known:
-            raise ValueError(f"--item: no image {name!r} in {e.data}")
-    for item in [known[name] for name in e.ids] or chosen(e.items, len(e.items), e.seed):
-        targets, seen = figures.two_targets(e.setup, item, list(wanted(item, e.outputs).values()))
-        if (seen or e.ids) and count > 0:
-            yield item.id, figures.sheet(e.setup, item, targets, methods)
-            count -= 1

@@ -44,7 +44,9 @@ class Localised:
             inside, total, box, image, inside_channels, total_channels, _ = values.T
             methods[method] = Localisation(inside, total, box.astype(np.int64), image.astype(np.int64))
             channels[method] = Localisation(inside_channels, total_channels, box.astype(np.int64), image.astype(np.int64))
-        names = {spec: method.name for spec, method in zip(measurement.methods, measurement.parsed(), strict=True)}
+        own = [method.name for method in measurement.parsed()]
+        several = zip(measurement.methods, own, strict=True)
+        names = {spec: name if own.count(name) == 1 else f"{name} ({spec})" for spec, name in several}
         return Localised(first[0][:, 0], first[0][:, 1], methods, channels, names)
 
     def curve(self, method: str, bins: int) -> Curve:

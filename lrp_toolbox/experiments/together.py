@@ -37,6 +37,8 @@ def attribute(model: Model, x: Array, targets: Sequence[int], methods: Sequence[
     for first in range(0, len(targets), TARGETS):
         some = list(targets[first : first + TARGETS])
         for along, members in ((trace, plain), (rich, split)):
+            if not members:
+                continue
             starts = {name: start(along.y, some, name) for name in ("logit", "one")}
             Rs = [starts[methods[k].start] for k in members]  # type: ignore[attr-defined]
             for k, R in zip(members, walk_back(net, along, Rs, [trees[k] for k in members]), strict=True):
