@@ -89,11 +89,11 @@ class Localisation:
 def localisation(R: Array, mask: Array) -> Localisation:
     """How much of the positive relevance lies in the boxes (Eq. 5).
 
-    R is relevance (…, height, width, channel), or a heatmap (…, height, width), and as which it fits the mask says; where
-    both would do, it is a heatmap. The mask, (height, width) or with leading axes like those of R, is True in the boxes.
-    For the positive part of each channel by itself, hand in R⁺.
+    R is relevance (…, height, width, channel), or a heatmap (…, height, width): the mask says which. The mask,
+    (height, width) or with leading axes like those of R, is True in the boxes. For the positive part of each channel by
+    itself, hand in R⁺.
 
-    Raises ValueError if R is not finite or does not fit the mask, TypeError if the mask is not boolean.
+    Raises ValueError if R is not finite, or fits the mask in neither way or both, TypeError if the mask is not boolean.
     """
     heatmap = _heatmap(R, mask)
     xp, lead = namespace(heatmap), heatmap.ndim - 2
@@ -119,23 +119,25 @@ def _on_host(sums: Array) -> Numbers:
 
 
 def _heatmap(R: Array, mask: Array) -> Array:
-    """R as (…, height, width), its channels summed, where it fits the mask."""
+    """R as (…, height, width), its channels summed, as it fits the mask."""
     xp = namespace(R)
     if backend.to_numpy(mask).dtype != np.bool_:
         raise TypeError(f"mask: expected booleans, got {mask.dtype}")
     size, lead = tuple(mask.shape[-2:]), tuple(mask.shape[:-2])
-    for heatmap_axes in (0, 1):
-        shape = tuple(R.shape[: R.ndim - heatmap_axes])
-        if len(size) == 2 and shape[-2:] == size and shape[len(shape) - 2 - len(lead) : -2] == lead:
-            break
-    else:
+    shapes = (tuple(R.shape), tuple(R.shape[:-1]))  # as a heatmap, and as relevance
+    fits = [len(size) == 2 and shape[-2:] == size and shape[len(shape) - 2 - len(lead) : -2] == lead for shape in shapes]
+    if fits == [True, True]:
+        raise ValueError(
+            f"R: shape {shapes[0]} could be relevance or heatmaps; sum the channels, or give heatmaps an axis of 1"
+        )
+    if fits == [False, False]:
         raise ValueError(
             f"R: expected (…, height, width, channel) or (…, height, width) to fit a mask of shape {tuple(mask.shape)}, "
-            f"got shape {tuple(R.shape)}"
+            f"got shape {shapes[0]}"
         )
     if not backend.is_finite(R):
         raise ValueError("R: expected finite numbers, got NaN or infinity")
-    return xp.sum(R, axis=-1) if heatmap_axes else R
+    return R if fits[0] else xp.sum(R, axis=-1)
 
 
 # ---- Many measurements -----------------------------------------------------------------------------------------------
@@ -282,9 +284,8 @@ def summarise(
 
     mean_w, mean_25, mean_50, mean = estimates("mean", mu_w, most_25, most_50, mu)
     median_w, median = estimates("median", mu_w, mu)
-    empty, no_relevance = method.empty, without & ~method.empty
-    left_out = int(empty.sum()), int(no_relevance.sum())
-    return Summary(mean_w, mean_25, mean_50, mean, median_w, median, int(counted.sum()), *left_out)
+    counts = (int(where.sum()) for where in (counted, method.empty, without & ~method.empty))
+    return Summary(mean_w, mean_25, mean_50, mean, median_w, median, *counts)
 
 
 @dataclass(frozen=True, eq=False)
@@ -391,15 +392,18 @@ def pixel_flipping(
                  colours, `rng.uniform(*model.bounds, x.shape)` in the dtype of x; zeros are the mean colour
     batch        how many x are handed to f at a time
 
-    Raises ValueError if there are fewer regions than steps.
+    Raises ValueError if there are fewer regions than steps, or if R does not fit x or is not finite.
     """
     if x.ndim != 3:
         raise ValueError(f"x: expected (height, width, channel), got shape {tuple(x.shape)}")
     height, width, _ = x.shape
-    heatmap = backend.to_numpy(_heatmap(R, np.ones((height, width), bool)))
-    if heatmap.ndim != 2:
-        raise ValueError(f"R: expected the relevance of one x, got shape {tuple(R.shape)}")
+    if tuple(R.shape) not in (tuple(x.shape), (height, width)):
+        raise ValueError(f"R: expected {tuple(x.shape)}, the relevance of x, or {(height, width)}, got {tuple(R.shape)}")
+    if not backend.is_finite(R):
+        raise ValueError("R: expected finite numbers, got NaN or infinity")
     backend.require_same("background", background, "x", x)
+    heatmap = backend.to_numpy(R).astype(np.float64)
+    heatmap = heatmap if heatmap.ndim == 2 else heatmap.sum(axis=-1)
     edges = [np.arange(0, n, region) for n in (height, width)]
     relevance = np.add.reduceat(np.add.reduceat(heatmap, edges[0], axis=0), edges[1], axis=1)
     if not 0 <= steps <= relevance.size:

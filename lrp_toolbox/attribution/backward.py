@@ -113,6 +113,10 @@ class Walk(Method):
 
     start: Start = "one"
 
+    def __post_init__(self) -> None:
+        if self.start not in ("logit", "one"):
+            raise ValueError(f"start: expected 'logit' or 'one', got {self.start!r}")
+
     def step(self, name: str, layer: Layer) -> Step:
         return gradient_step
 

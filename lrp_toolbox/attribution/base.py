@@ -70,7 +70,8 @@ def forward(module: Module, x: Array) -> Array:
         return module.forward(x)
     largest = max(math.prod(p.shape) + math.prod(p.output_shape) for p in places(module, shape))
     step = max(1, MEMORY // (64 * largest))  # up to 8 bytes a number, and room for what a layer makes on its way
-    ys = [module.forward(x[first : first + step, ...]) for first in range(0, x.shape[0], step)]
+    n = x.shape[0]
+    ys = [module.forward(x[first : min(first + step, n), ...]) for first in range(0, n, step)]
     return ys[0] if len(ys) == 1 else namespace(x).concat(ys, axis=0)
 
 

@@ -96,8 +96,10 @@ def parse_composite(spec: str, model: Model) -> Composite:
 def _value(key: str, text: str, model: Model) -> Any:
     """A rule or composite where one is asked for, a number where it reads as one, yes and no, or the text itself."""
     if key == "first":
-        [(_, rule)] = parse_composite(text, model).entries
-        return rule
+        entries = parse_composite(text, model).entries
+        if len(entries) > 1:
+            raise ValueError(f"first: expected a rule, got {text!r}")
+        return entries[0][1]
     if key == "of":
         return parse_composite(text, model)
     if key == "patterns":

@@ -17,6 +17,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -96,11 +97,11 @@ class Fit:
     def go_on(self, file: str | os.PathLike[str]) -> None:
         """Take up the sums in `file`. Raises ModelFormatError if they are of another net, other images or another estimator."""
         try:
-            with np.load(file, allow_pickle=False) as stored:
+            with open(file, "rb") as opened, np.load(opened, allow_pickle=False) as stored:
                 arrays = {name: stored[name] for name in stored.files}
             state = json.loads(str(arrays.pop("state")))
             images = int(state.pop("images"))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError) as error:
+        except (zipfile.BadZipFile, OSError, ValueError, KeyError, TypeError, AttributeError, EOFError) as error:
             raise ModelFormatError(f"{file}: expected the sums of a fit of patterns: {error}") from error
         wanted = self._state()
         del wanted["images"]
@@ -190,7 +191,7 @@ def _pattern(w: Array, sums: _Sums) -> Array:
     c = xy - x_y
     d = xp.sum(w64 * c, axis=axes)
     rounding = 1e-6 * xp.sum(abs(w64) * (abs(xy) + abs(x_y)), axis=axes)
-    none = d <= rounding
+    none = abs(d) <= rounding
     return xp.astype(xp.where(none, 0.0, c / xp.where(none, 1.0, d)), w.dtype)
 
 
@@ -216,7 +217,8 @@ class Patterns:
     def save(self, folder: str | os.PathLike[str], dtype: Any = np.float32) -> Path:
         """Write patterns.npz, and patterns.json, which says what they were fitted to, into a model's folder."""
         folder = Path(folder)
-        arrays = {name: to_numpy(a).astype(dtype) for name, a in self.arrays.items()}
+        with np.errstate(over="ignore"):  # what does not fit is refused below
+            arrays = {name: to_numpy(a).astype(dtype) for name, a in self.arrays.items()}
         for name, a in arrays.items():
             if not np.isfinite(a).all():
                 raise ValueError(f"{name}: not finite as {np.dtype(dtype)}")
@@ -276,6 +278,7 @@ class PatternNet(Walk):
     patterns: Path | Patterns | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not isinstance(self.patterns, (Path, Patterns)):
             raise TypeError(f"patterns: expected a folder or Patterns, got {self.patterns!r}")
 
@@ -326,8 +329,8 @@ class PatternNet(Walk):
 class PatternAttribution(PatternNet):
     """The gradient with w ⊙ a in place of w: how much of what the net detected each input brought.
 
-    Begun with the logit, which it shares out: Σ_i w_i a_i = 1 in every neuron, so that relevance is conserved in layers
-    whose neurons all have a pattern.
+    Begun with the logit, which it shares out: Σ_i w_i a_i = 1, so that a neuron hands on all that it gets. What reaches
+    neurons that their ReLU keeps silent ends there, as in the gradient.
     """
 
     title: ClassVar[str] = "Pattern Attribution"

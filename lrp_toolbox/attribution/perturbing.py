@@ -10,32 +10,37 @@ Zeiler and Fergus 2014, Visualizing and understanding convolutional networks, EC
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import ClassVar
 
 import numpy as np
 
 from .. import backend
 from ..backend import Array, namespace
-from ..explain import Classifier, Targets
+from ..explain import Classifier, Targets, explain
 from ..modules import Module
-from .backward import Gradient
+from .backward import NO_RULES, Gradient
 from .base import Method, across_targets, forward, module_and_classes, same_for_all, settle, shape_of_one
 
+AT_A_TIME = 16  # copies of x that are held at a time
 
-def _mean_gradient(net: Module | Classifier, x: Array, target: Targets, points: Iterable[Array]) -> Array:
-    """The gradient of the target, which is decided at x, on average over the points."""
+
+def _mean_gradient(net: Module | Classifier, x: Array, target: Targets, copies: Iterator[Array]) -> Array:
+    """The gradient of the target, which is decided at x, on average over copies of x (sample, …) that were moved."""
     module, classes = module_and_classes(net)
-    settled = settle(forward(module, x), target, classes)
-    index = same_for_all(settled)
-    total, n = None, 0
-    for point in points:
-        g = Gradient()(module, point, index)
-        total, n = g if total is None else total + g, n + 1
-    assert total is not None
-    assert settled.target is not None
-    return namespace(x).reshape(total, (*settled.target.shape, *shape_of_one(module, x))) / n
+    shape = shape_of_one(module, x)
+    index = settle(forward(module, x), target, classes).target
+    assert index is not None
+    n = x.shape[0] if x.ndim > len(shape) else 1
+    own, rewired, xp = index.reshape(n, -1), Gradient().rewired(module), namespace(x)
+    total, count = backend.zeros((n, own.shape[1], *shape), x), 0
+    while some := list(islice(copies, AT_A_TIME)):
+        R = explain(rewired, xp.concat(some, axis=0), np.tile(own, (len(some), 1)), NO_RULES, start="one").R
+        total = total + xp.sum(xp.reshape(R, (len(some), *total.shape)), axis=0)
+        count += len(some)
+    return xp.reshape(total, (*index.shape, *shape)) / count
 
 
 def _whole(name: str, value: int, least: int) -> None:
@@ -69,13 +74,16 @@ class SmoothGrad(Method):
             raise ValueError(f"noise: expected a number ≥ 0, got {self.noise!r}")
 
     def __call__(self, net: Module | Classifier, x: Array, target: Targets = "top") -> Array:
-        return _mean_gradient(net, x, target, self._copies(x, shape_of_one(module_and_classes(net)[0], x)))
+        shape = shape_of_one(module_and_classes(net)[0], x)
+        return _mean_gradient(net, x, target, self._copies(namespace(x).reshape(x, (-1, *shape))))
 
-    def _copies(self, x: Array, shape: tuple[int, ...]) -> Iterable[Array]:
-        xp, rng, axes = namespace(x), np.random.default_rng(self.seed), tuple(range(-len(shape), 0))
+    def _copies(self, x: Array) -> Iterator[Array]:
+        """Noisy copies of x (sample, …)."""
+        xp, rng, axes = namespace(x), np.random.default_rng(self.seed), tuple(range(1, x.ndim))
         scale = (xp.max(x, axis=axes, keepdims=True) - xp.min(x, axis=axes, keepdims=True)) * self.noise
         for _ in range(self.samples):
-            yield x + scale * xp.astype(backend.beside(rng.standard_normal(shape), x), x.dtype)
+            noise = backend.beside(rng.standard_normal(x.shape[1:]), x)
+            yield x + scale * xp.astype(noise, x.dtype)
 
 
 @dataclass(frozen=True)
@@ -96,10 +104,12 @@ class IntegratedGradients(Method):
         _number("baseline", self.baseline)
 
     def __call__(self, net: Module | Classifier, x: Array, target: Targets = "top") -> Array:
+        shape = shape_of_one(module_and_classes(net)[0], x)
         way = x - self.baseline
-        points = (self.baseline + way * ((k + 0.5) / self.steps) for k in range(self.steps))
-        R = _mean_gradient(net, x, target, points)
-        return R * across_targets(way, R, x.ndim > len(shape_of_one(module_and_classes(net)[0], x)))
+        samples = namespace(x).reshape(way, (-1, *shape))
+        copies = (self.baseline + samples * ((k + 0.5) / self.steps) for k in range(self.steps))
+        R = _mean_gradient(net, x, target, copies)
+        return R * across_targets(way, R, x.ndim > len(shape))
 
     def missing(self, net: Module | Classifier, x: Array, target: Targets, R: Array) -> Array:
         """y_t(x) − y_t(x₀) − Σ R for each sample and target: the error of the integral. 0 would be complete."""
@@ -150,6 +160,8 @@ class Occlusion(Method):
         xp, (height, width, channels) = namespace(x), x.shape
         window = self.window or max(1, min(height, width) // 7)
         stride = self.stride or max(1, window // 2)
+        if stride > window:
+            raise ValueError(f"stride: expected at most the window, {window}, for every pixel to be covered, got {stride}")
         squares = [(r, c) for r in _cover(height, window, stride) for c in _cover(width, window, stride)]
         fallen = backend.zeros((len(targets), height, width), x)
         covered = backend.zeros((height, width), x)
@@ -165,9 +177,6 @@ class Occlusion(Method):
                 covered[rows, columns] += 1
         share = fallen / (covered * channels)
         return share[..., None] + backend.zeros((*share.shape, channels), x)
-
-
-AT_A_TIME = 64  # covered copies of x that are held at a time
 
 
 def _cover(n: int, window: int, stride: int) -> list[slice]:

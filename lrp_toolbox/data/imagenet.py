@@ -108,7 +108,7 @@ class ImageNet:
                     raise DataFormatError(f"{where}: expected {len(COLUMNS)} values, found {_count(row)}")
                 self._enter(row, where, found)
         except csv.Error as error:
-            raise DataFormatError(f"{file}: line {rows.line_num}: expected CSV: {error}") from error
+            raise DataFormatError(f"{file}: line {rows.reader.line_num}: expected CSV: {error}") from error
         return found
 
     def _enter(self, row: dict[str, str], where: str, found: dict[str, Found]) -> None:
