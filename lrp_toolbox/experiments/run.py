@@ -161,8 +161,9 @@ def _git(root: Path, *words: str) -> str:
 
 
 def digest(folder: Path) -> str:
-    """A digest of the files that a model, or anything else in a folder, is made of."""
+    """A digest of the files that the model in a folder is made of, its patterns among them."""
     whole = hashlib.sha256()
-    for file in sorted(p for p in folder.iterdir() if p.suffix in (".json", ".npz")):
-        whole.update(file.name.encode() + b"\0" + hashlib.sha256(file.read_bytes()).digest())
+    for name in ("model.json", "weights.npz", "patterns.npz"):
+        if (folder / name).is_file():
+            whole.update(name.encode() + b"\0" + hashlib.sha256((folder / name).read_bytes()).digest())
     return whole.hexdigest()[:16]
