@@ -355,17 +355,19 @@ def test_processes_one_of_which_is_killed(tiny, whole, tmp_path):
     e = experiment(tiny, tmp_path)
     measurement = Slowly(e.setup, FEW)
     s = e.store(measurement, {"methods": list(FEW)})
-    with running.executing(workers=2) as (executor, ahead):
 
-        def kill():
-            until(lambda: count(s.file) >= 3)
-            os.kill(next(iter(executor._processes)), signal.SIGKILL)
+    def kill(executor):
+        until(lambda: count(s.file) >= 3)
+        os.kill(next(iter(executor._processes)), signal.SIGKILL)
 
-        killer = threading.Thread(target=kill)
+    with (  # noqa: PT012
+        pytest.raises(ValueError, match=r"a worker died .* run this again"),
+        running.executing(workers=2) as (executor, ahead),
+    ):
+        killer = threading.Thread(target=kill, args=[executor])
         killer.start()
-        with pytest.raises(ValueError, match=r"a worker died .* run this again"):
-            running.measure(measurement, e.items, e.outputs, s, executor, ahead, progress=False)
-        killer.join()
+        running.measure(measurement, e.items, e.outputs, s, executor, ahead, progress=False)
+    killer.join()
     assert 3 <= len(s.done()) < IMAGES
     with running.executing(workers=2) as (executor, ahead):
         running.measure(measurement, e.items, e.outputs, s, executor, ahead, progress=False)
@@ -461,6 +463,7 @@ def test_table_1_in_shards_and_its_report(tiny, whole, tmp_path, capsys):
     page = (tmp_path / "report.html").read_text()
     assert "Fig. 2" in page
     assert "Fig. 3" in page
+    assert "| Baseline | 2 (2) | 1.000 (1.000) |" in (tmp_path / "table1.md").read_text()
     assert re.search(r'(src|href)="(?!data:)', page) is None
     assert page.count("<details>") == 1
     assert (tmp_path / "localisation.csv").read_text().count("\n") == len(whole) + 1
@@ -506,8 +509,9 @@ def test_the_table_sorts_and_compares_pair_by_pair():
     difference = (better.mu_w - one.mu_w).mean()
     assert lines[0].better.mu_w.value == pytest.approx(difference)
     assert lines[0].better.mu_w.low > 0
-    assert results.cells(lines[0])[7].endswith("*")
+    assert results.table_1(lines)[1][7].endswith("*")
     assert lines[2].better is None
+    assert results.choices(found, lines)[1][-1] == f"{better.mu.mean():.3f} (1)"
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from ..io import Model
 from ..render import Picture, save_picture
 from . import figures, report, results
 from .measure import Localise, Measurement, Occlude, Setup, chosen, outputs_of, shard, wanted
+from .paper import beside_the_paper
 from .run import digest, executing, measure, provenance
 from .store import Store
 
@@ -149,18 +150,27 @@ def table1(e: Experiment) -> None:
         return
     found, store = measured
     lines = results.table(found)
-    print(results.as_text(lines))
-    e.write("table1.csv", results.table_csv(lines))
-    e.write("table1.md", results.as_markdown(lines))
-    e.write("localisation.csv", results.rows_csv(store, e.ids_of_items))
+    note = results.counts(lines)
+    print(f"{results.as_text(results.table_1(lines))}\n\n{note}\n")
+    tables = {
+        "Table I": results.table_1(lines),
+        "Beside the paper's Table I": beside_the_paper(lines, e.dataset),
+        "μ_w, and places, by other choices": results.choices(found, lines),
+    }
     drawn = {"Fig. 3": figures.figure_3(found, e.title, e.bins)}
     occlusion = e.store(Occlude(e.setup), {})
     if set(e.ids_of_items) <= occlusion.done():
         drawn = {"Fig. 2": figures.figure_2(results.Occluded.read(occlusion, e.ids_of_items), e.title, e.bins), **drawn}
-    facts = {**store.meta()[0], "seconds": f"{store.seconds():.0f}, all images one after the other"}
+    facts = {**store.meta()[0], "seconds": f"{store.seconds():.0f}, one image after the other"}
+    del facts["settings"]["methods"]  # they are in the table
     shown = chosen(e.items, min(e.examples, len(e.items)), e.seed) if e.examples else []
     examples = {item.id: _sheet(e, item, tuple(found.methods)) for item in shown}
-    e.write("report.html", report.page(e.title, facts, lines, drawn, examples, e.dataset))
+    e.write("table1.csv", results.table_csv(lines))
+    told = "".join(f"- {key}: {value}\n" for key, value in facts.items())
+    pages = (f"## {name}\n\n{results.as_markdown(table)}\n" for name, table in tables.items())
+    e.write("table1.md", "\n".join([f"# {e.title}\n", told, *pages, note, ""]))
+    e.write("localisation.csv", results.rows_csv(store, e.ids_of_items))
+    e.write("report.html", report.page(e.title, facts, tables, note, drawn, examples))
 
 
 def fig1(e: Experiment) -> None:
@@ -208,7 +218,9 @@ def _stacked(e: Experiment, count: int) -> Picture:
 
 
 def _seen(e: Experiment) -> Iterator[Item]:
-    for item in chosen(e.items, len(e.items), e.seed):
+    """Images on which the model sees what is shown; where there are some with several classes, these."""
+    several = [item for item in e.items if len(item.measured) > 1] or e.items
+    for item in chosen(several, len(several), e.seed):
         if figures.two_targets(e.setup, item, list(wanted(item, e.outputs).values()))[1]:
             yield item
 

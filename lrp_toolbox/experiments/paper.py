@@ -3,7 +3,9 @@ data, and toolboxes that deviate from the paper's equations."""
 
 from __future__ import annotations
 
-from .results import BASELINE
+from collections.abc import Sequence
+
+from .results import BASELINE, Line, Table
 
 # μ_w, μ≤0.25, μ≤0.5, μ by data set and method.
 TABLE_I: dict[str, dict[str, tuple[float, float, float, float | None]]] = {
@@ -31,3 +33,18 @@ TABLE_I: dict[str, dict[str, tuple[float, float, float, float | None]]] = {
         BASELINE: (1.000, 0.128, 0.260, 0.547),
     },
 }
+
+
+def beside_the_paper(lines: Sequence[Line], dataset: str) -> Table:
+    """Table I here and, in parentheses, in the paper: numbers, and the place of each row among those that both have."""
+    theirs = TABLE_I[dataset]
+    common = [line for line in lines if line.method in theirs]
+    order = sorted((line.method for line in common), key=lambda method: -theirs[method][0])
+    rows: Table = [("method", "place (paper)", "μ_w (paper)", "μ≤0.25 (paper)", "μ≤0.5 (paper)", "μ (paper)")]
+    for place, line in enumerate(common, 1):
+        s = line.summary
+        here = [f"{estimate.value:.3f}" for estimate in (s.mu_w, s.mu_25, s.mu_50, s.mu)]
+        there = ["–" if value is None else f"{value:.3f}" for value in theirs[line.method]]
+        pairs = [f"{a} ({b})" for a, b in zip(here, there, strict=True)]
+        rows.append((line.name, f"{place} ({order.index(line.method) + 1})", *pairs))
+    return rows

@@ -115,33 +115,58 @@ def table(found: Localised, samples: int = 2000) -> list[Line]:
     return lines
 
 
-HEADER = ("method", "μ_w", "μ≤0.25", "μ≤0.5", "μ", "median μ_w", "median μ", "Δμ_w to the next row", "Δ median")
+Table = list[tuple[str, ...]]  # a header, and rows
 
 
-def cells(line: Line) -> tuple[str, ...]:
-    """A line as text, in the order of HEADER. A difference is marked where its interval does not hold 0."""
-    s = line.summary
-    estimates = (s.mu_w, s.mu_25, s.mu_50, s.mu, s.median_mu_w, s.median_mu)
-    differences = ("", "") if line.better is None else (_marked(line.better.mu_w), _marked(line.better.median_mu_w))
-    return (line.name, *map(str, estimates), *differences)
+def table_1(lines: Sequence[Line]) -> Table:
+    """Table I as text, with medians and intervals. A difference is marked where its interval does not hold 0."""
+    rows: Table = [
+        ("method", "μ_w", "μ≤0.25", "μ≤0.5", "μ", "median μ_w", "median μ", "Δμ_w to the next row", "Δ median μ_w"),
+    ]
+    for line in lines:
+        s = line.summary
+        estimates = (s.mu_w, s.mu_25, s.mu_50, s.mu, s.median_mu_w, s.median_mu)
+        differences = ("", "") if line.better is None else (_marked(line.better.mu_w), _marked(line.better.median_mu_w))
+        rows.append((line.name, *map(str, estimates), *differences))
+    return rows
 
 
 def _marked(difference: Estimate) -> str:
     return f"{difference}{' *' if difference.low > 0 or difference.high < 0 else ''}"
 
 
-def as_text(lines: Sequence[Line]) -> str:
-    """The table for a terminal, and below it what was counted."""
-    rows = [HEADER, *map(cells, lines)]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(HEADER))]
-    text = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return "\n".join([*text, "", counts(lines)])
+def choices(found: Localised, lines: Sequence[Line]) -> Table:
+    """How μ_w, and the place of each row by it, depend on choices that the paper does not make."""
+    whole = {line.method: line.summary for line in lines}
+    columns: dict[str, dict[str, float]] = {
+        "μ_w": {m: s.mu_w.value for m, s in whole.items()},
+        "R⁺ in each channel": {m: float(np.nanmean(found.channels[m].mu_w)) for m in whole},
+        "boxes ≥ 1 %": {m: _mean_of_larger(found.methods[m], 0.01) for m in whole},
+        "median μ_w": {m: s.median_mu_w.value for m, s in whole.items()},
+        "mean μ": {m: s.mu.value for m, s in whole.items()},
+    }
+    places = {name: sorted(values, key=lambda m, v=values: -v[m]) for name, values in columns.items()}  # type: ignore[misc]
+    rows: Table = [("method", *columns)]
+    for line in lines:
+        cells = (f"{values[line.method]:.3f} ({places[name].index(line.method) + 1})" for name, values in columns.items())
+        rows.append((line.name, *cells))
+    return rows
 
 
-def as_markdown(lines: Sequence[Line]) -> str:
-    """The table for a page."""
-    rows = [HEADER, ("---",) * len(HEADER), *map(cells, lines)]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows) + f"\n\n{counts(lines)}\n"
+def _mean_of_larger(measured: Localisation, share: float) -> float:
+    return float(np.nanmean(np.where(measured.box >= share * measured.image, measured.mu_w, np.nan)))
+
+
+def as_text(table: Table) -> str:
+    """A table for a terminal."""
+    widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
+    return "\n".join("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in table)
+
+
+def as_markdown(table: Table) -> str:
+    """A table for a page."""
+    header, *rows = ("| " + " | ".join(row) + " |" for row in table)
+    return "\n".join([header, "|---" * len(table[0]) + "|", *rows])
 
 
 def counts(lines: Sequence[Line]) -> str:

@@ -12,7 +12,16 @@ import platform
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    BrokenExecutor,
+    CancelledError,
+    Executor,
+    Future,
+    ProcessPoolExecutor,
+    ThreadPoolExecutor,
+    wait,
+)
 from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import version
@@ -64,8 +73,6 @@ def measure(
                     item = pending.pop(future)
                     try:
                         writer.add(future.result())
-                    except BrokenExecutor as error:
-                        raise ValueError(f"a worker died ({error}); all that was done is kept: run this again") from error
                     except (ValueError, TypeError, OSError) as error:
                         failed.append(f"{item.id}: {error}")
                     bar.update()
@@ -98,7 +105,13 @@ def executing(workers: int = 1, dask: str | None = None) -> Iterator[tuple[Execu
             raise ValueError(f"workers: expected a number ≥ 1, got {workers}")
         each = max(1, threads() // workers)
         with ProcessPoolExecutor(workers, get_context("spawn"), initializer=_keep_to, initargs=(each,)) as several:
-            yield several, 2 * workers
+            try:
+                yield several, 2 * workers
+            except BrokenExecutor as error:
+                raise ValueError(f"a worker died ({error}); {KEPT}") from error
+
+
+KEPT = "all that was done is kept: run this again"
 
 
 def _keep_to(n: int) -> None:
@@ -108,13 +121,16 @@ def _keep_to(n: int) -> None:
 @contextmanager
 def _dask(address: str) -> Iterator[tuple[Executor, int]]:
     try:
-        from distributed import Client
+        from distributed import Client, KilledWorker
     except ImportError as error:
         raise ValueError('--dask needs the extra "cluster": pip install "lrp_toolbox[cluster]"') from error
     with Client(address) as client:
         cores = max(1, sum(client.ncores().values()))
         with client.get_executor(pure=False) as executor:
-            yield executor, 3 * cores
+            try:
+                yield executor, 3 * cores
+            except (KilledWorker, CancelledError) as error:  # an image that killed one worker after the other; no scheduler
+                raise ValueError(f"the cluster gave up ({error}); {KEPT}") from error
 
 
 # ---- What a run says of itself ---------------------------------------------------------------------------------------
