@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from string import ascii_lowercase
 from typing import Any, Literal
 
 from matplotlib.figure import Figure
@@ -161,16 +162,29 @@ def table1(e: Experiment) -> None:
     occlusion = e.store(Occlude(e.setup), {})
     if set(e.ids_of_items) <= occlusion.done():
         drawn = {"Fig. 2": figures.figure_2(results.Occluded.read(occlusion, e.ids_of_items), e.title, e.bins), **drawn}
-    facts = {**store.meta()[0], "seconds": f"{store.seconds():.0f}, one image after the other"}
-    del facts["settings"]["methods"]  # they are in the table
+    facts = _facts(store)
     shown = chosen(e.items, min(e.examples, len(e.items)), e.seed) if e.examples else []
-    examples = {item.id: _sheet(e, item, tuple(found.methods)) for item in shown}
+    methods = [method for method in found.methods if method != results.BASELINE]
+    examples = {item.id: _sheet(e, item, methods) for item in shown}
     e.write("table1.csv", results.table_csv(lines))
     told = "".join(f"- {key}: {value}\n" for key, value in facts.items())
     pages = (f"## {name}\n\n{results.as_markdown(table)}\n" for name, table in tables.items())
     e.write("table1.md", "\n".join([f"# {e.title}\n", told, *pages, note, ""]))
     e.write("localisation.csv", results.rows_csv(store, e.ids_of_items))
     e.write("report.html", report.page(e.title, facts, tables, note, drawn, examples))
+
+
+def _facts(store: Store) -> dict[str, str]:
+    """What was measured and by what, as it is to be read; where shards differ, all of it."""
+    facts: dict[str, list[str]] = {}
+    for meta in store.meta():
+        settings = {key: value for key, value in meta.pop("settings").items() if key != "methods"}
+        for key, value in {**settings, **meta}.items():
+            found = facts.setdefault(key, [])
+            if str(value) not in found:
+                found.append(str(value))
+    del facts["format"]
+    return {**{key: "; ".join(found) for key, found in facts.items()}, "seconds": f"{store.seconds():.0f}, image by image"}
 
 
 def fig1(e: Experiment) -> None:
@@ -199,9 +213,9 @@ def fig4(e: Experiment) -> None:
     e.draw("fig4.png", _stacked(e, 5))
 
 
-def _sheet(e: Experiment, item: Item, methods: Sequence[str]) -> Figure:
+def _sheet(e: Experiment, item: Item, methods: Sequence[str], letters: str = "") -> Figure:
     targets, _ = figures.two_targets(e.setup, item, list(wanted(item, e.outputs).values()))
-    return figures.sheet(e.setup, item, targets, methods)
+    return figures.sheet(e.setup, item, targets, methods, letters)
 
 
 def _stacked(e: Experiment, count: int) -> Picture:
@@ -211,7 +225,7 @@ def _stacked(e: Experiment, count: int) -> Picture:
         if name not in known:
             raise ValueError(f"--item: no image {name!r} in {e.data}")
     asked = [known[name] for name in e.ids] or _seen(e)
-    sheets = [_sheet(e, item, methods) for item in itertools.islice(asked, count)]
+    sheets = [_sheet(e, item, methods, ascii_lowercase) for item in itertools.islice(asked, count)]
     if not sheets:
         raise ValueError(f"{e.model.name} sees on none of the {len(e.items)} images what is shown; give one (--item)")
     return figures.stacked(sheets)

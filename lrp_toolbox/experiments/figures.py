@@ -47,16 +47,15 @@ ROWS = (
 # ---- Fig. 1 and 4 ----------------------------------------------------------------------------------------------------
 
 
-def sheet(setup: Setup, item: Item, targets: Sequence[int], methods: Sequence[str], title: str = "") -> Figure:
-    """A photograph; a row for each target, a column for each method."""
+def sheet(setup: Setup, item: Item, targets: Sequence[int], methods: Sequence[str], letters: str = "") -> Figure:
+    """A photograph; a row for each target, a column for each method, with a letter before its name if there are some."""
     model, asked = setup.open(), Localise(setup, tuple(methods)).parsed()
     y, relevances = attribute(model, setup.x(item), targets, asked)
     return montage(
         model.preprocessing.view(item.read()),
         [[to_numpy(R)[row] for R in relevances] for row in range(len(targets))],
         rows=[f"{model.classes[target]} ({logit:.1f})" for target, logit in zip(targets, y, strict=True)],
-        columns=[f"({letter}) {m.name}" for letter, m in zip("abcdefghijklmnopqrstuvwxyz", asked, strict=False)],
-        title=title,
+        columns=[f"({letters[k]}) {m.name}" if k < len(letters) else m.name for k, m in enumerate(asked)],
         quantile=0.999,
     )
 

@@ -119,7 +119,7 @@ Table = list[tuple[str, ...]]  # a header, and rows
 
 
 def table_1(lines: Sequence[Line]) -> Table:
-    """Table I as text, with medians and intervals. A difference is marked where its interval does not hold 0."""
+    """Table I as text, with medians and intervals. A difference is marked where its interval does not hold 0.000."""
     rows: Table = [
         ("method", "μ_w", "μ≤0.25", "μ≤0.5", "μ", "median μ_w", "median μ", "Δμ_w to the next row", "Δ median μ_w"),
     ]
@@ -132,7 +132,7 @@ def table_1(lines: Sequence[Line]) -> Table:
 
 
 def _marked(difference: Estimate) -> str:
-    return f"{difference}{' *' if difference.low > 0 or difference.high < 0 else ''}"
+    return f"{difference}{' *' if difference.low > 0.0005 or difference.high < -0.0005 else ''}"
 
 
 def choices(found: Localised, lines: Sequence[Line]) -> Table:
@@ -178,7 +178,7 @@ def counts(lines: Sequence[Line]) -> str:
     return (
         f"{s.mu.n} {{class × image}} pairs, {s.mu_25.n} of them with boxes ≤ 0.25 and {s.mu_50.n} with boxes ≤ 0.5 of the "
         f"image; {left_out}. In brackets: 95 % intervals of a bootstrap over images. * the interval of the paired difference "
-        "to the row below does not hold 0."
+        "to the row below does not hold 0.000."
     )
 
 

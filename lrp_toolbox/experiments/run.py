@@ -138,7 +138,7 @@ def _dask(address: str) -> Iterator[tuple[Executor, int]]:
 
 def provenance(command: Sequence[str]) -> dict[str, Any]:
     """What measured: the versions, the commit, a digest of this package's source, the machine, and the command."""
-    packages = {name: version(name) for name in ("numpy", "pillow")}
+    packages = ", ".join(f"{name} {version(name)}" for name in ("numpy", "pillow"))
     return {
         "version": __version__,
         "commit": _commit(),
