@@ -1,5 +1,6 @@
 """Experiments: what is shared gives the same numbers; runs that are killed, cut up or spread out leave the same rows."""
 
+import csv
 import dataclasses
 import json
 import os
@@ -512,6 +513,26 @@ def test_the_table_sorts_and_compares_pair_by_pair():
     assert results.table_1(lines)[1][7].endswith("*")
     assert lines[2].better is None
     assert results.choices(found, lines)[1][-1] == f"{better.mu.mean():.3f} (1)"
+
+
+def test_imagenet_cropped(tiny, tmp_path, capsys):
+    folder, rng = tmp_path / "imagenet", np.random.default_rng(0)
+    (folder / "images").mkdir(parents=True)
+    synsets = [f"n{k:08}" for k in range(20)]
+    (folder / "synset_words.txt").write_text("".join(f"{wnid} thing, or another\n" for wnid in synsets))
+    table = ["file,label,synset,orig_w,orig_h,xmin,ymin,xmax,ymax"]
+    for k, box in enumerate(["20,0,79,49", "0,0,9,49", "30,10,60,40"]):  # of the second, nothing is left in the middle
+        Image.fromarray(rng.integers(0, 256, (50, 100, 3), dtype=np.uint8)).save(folder / "images" / f"{k}.JPEG", format="jpeg")
+        table.append(f"{k}.JPEG,{k + 4},{synsets[k + 4]},100,50,{box}")
+    (folder / "boxes.csv").write_text("\n".join(table))
+    options = ["--dataset", "imagenet", "--data", str(folder), "--fit", "crop", "--out", str(tmp_path / "out")]
+    assert main([*arguments(tiny, tmp_path), *options]) == 0
+    assert "2 {class × image} pairs" in (out := capsys.readouterr().out)
+    assert "1 pairs left out, of whose boxes no pixel is seen" in out
+    with (tmp_path / "out" / "localisation.csv").open(newline="") as opened:
+        seen = {(row["item"], row["class"]): float(row["box"]) / float(row["image"]) for row in csv.DictReader(opened)}
+    assert seen == pytest.approx({("0", synsets[4]): 1, ("1", synsets[5]): 0, ("2", synsets[6]): 30 * 30 / 48**2}, rel=0.05)
+    assert "(1.902)" in (tmp_path / "out" / "table1.md").read_text()
 
 
 @pytest.mark.parametrize(
