@@ -206,6 +206,12 @@ def test_on_the_array_api_standard(tiny):
         np.testing.assert_allclose([row.values for row in rows], [row.values for row in same], rtol=1e-3)
 
 
+def test_a_backend_that_is_not_there(tiny, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    assert main(arguments(tiny, tmp_path, "--backend", "cupy")) == 2
+    assert "lrp: error: backend cupy: cannot be imported" in capsys.readouterr().err
+
+
 def test_a_model_of_other_classes_is_refused(tiny, lenet):
     with pytest.raises(ValueError, match="lenet5-mnist: does not know the classes of the data set: aeroplane"):
         outputs_of(VOC(tiny / "data"), lenet)

@@ -53,8 +53,11 @@ _opening = threading.Lock()  # for workers of several threads
 def _opened(setup: Setup) -> Model:
     model = load(setup.model)
     fit = setup.fit or model.preprocessing.fit
-    net = model.net.to(importlib.import_module(setup.backend))
-    return replace(model, net=net, preprocessing=replace(model.preprocessing, fit=fit))
+    try:
+        xp = importlib.import_module(setup.backend)
+    except ImportError as error:
+        raise ValueError(f"backend {setup.backend}: cannot be imported: {error}") from error
+    return replace(model, net=model.net.to(xp), preprocessing=replace(model.preprocessing, fit=fit))
 
 
 @cache
