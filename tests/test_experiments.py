@@ -28,6 +28,7 @@ from lrp_toolbox.data import VOC
 from lrp_toolbox.experiments import Experiment, Localise, Occlude, Setup, figures, results
 from lrp_toolbox.experiments import run as running
 from lrp_toolbox.experiments.measure import chosen, outputs_of, shard, wanted
+from lrp_toolbox.experiments.paper import beside_the_paper
 from lrp_toolbox.experiments.store import Found, Row, Store
 from lrp_toolbox.experiments.together import attribute
 from lrp_toolbox.metrics import Localisation
@@ -539,6 +540,19 @@ def test_imagenet_cropped(tiny, tmp_path, capsys):
         seen = {(row["item"], row["class"]): float(row["box"]) / float(row["image"]) for row in csv.DictReader(opened)}
     assert seen == pytest.approx({("0", synsets[4]): 1, ("1", synsets[5]): 0, ("2", synsets[6]): 30 * 30 / 48**2}, rel=0.05)
     assert "(1.902)" in (tmp_path / "out" / "table1.md").read_text()
+
+
+def test_rows_of_the_paper_whatever_counts_as_dense():
+    n = np.ones(2)
+    specs = ("cmp:alpha=1,flat=1,dense=fc*", "pattern_attribution:patterns=here", "gradient", "uniform")
+    of = {spec: Localisation(n / 2 / (1 + k), n, 10 * n, 100 * n) for k, spec in enumerate(specs)}
+    found = results.Localised(np.arange(2), n, of, of, {spec: spec for spec in specs})
+    rows = beside_the_paper(results.table(found, samples=10), "imagenet")[1:]
+    assert [row[:3] for row in rows] == [
+        ("cmp:alpha=1,flat=1,dense=fc*", "1 (1)", "5.000 (1.704)"),
+        ("pattern_attribution:patterns=here", "2 (2)", "2.500 (1.591)"),
+        ("uniform", "3 (3)", "1.250 (1.000)"),
+    ]
 
 
 @pytest.mark.parametrize(

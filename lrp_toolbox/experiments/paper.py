@@ -3,6 +3,7 @@ data, and toolboxes that deviate from the paper's equations."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from .results import BASELINE, Line, Table
@@ -35,16 +36,21 @@ TABLE_I: dict[str, dict[str, tuple[float, float, float, float | None]]] = {
 }
 
 
+def _of_the_net(method: str) -> str:
+    """The method without what is only about the net at hand: which of its layers count as dense, where its patterns are."""
+    return re.sub(r"[:,](dense|patterns)=[^,]*", "", method)
+
+
 def beside_the_paper(lines: Sequence[Line], dataset: str) -> Table:
     """Table I here and, in parentheses, in the paper: numbers, and the place of each row among those that both have."""
     theirs = TABLE_I[dataset]
-    common = [line for line in lines if line.method in theirs]
-    order = sorted((line.method for line in common), key=lambda method: -theirs[method][0])
+    common = [(line, theirs[_of_the_net(line.method)]) for line in lines if _of_the_net(line.method) in theirs]
+    order = [line.method for line, _ in sorted(common, key=lambda pair: -pair[1][0])]
     rows: Table = [("method", "place (paper)", "μ_w (paper)", "μ≤0.25 (paper)", "μ≤0.5 (paper)", "μ (paper)")]
-    for place, line in enumerate(common, 1):
+    for place, (line, numbers) in enumerate(common, 1):
         s = line.summary
         here = [f"{estimate.value:.3f}" for estimate in (s.mu_w, s.mu_25, s.mu_50, s.mu)]
-        there = ["–" if value is None else f"{value:.3f}" for value in theirs[line.method]]
+        there = ["–" if value is None else f"{value:.3f}" for value in numbers]
         pairs = [f"{a} ({b})" for a, b in zip(here, there, strict=True)]
         rows.append((line.name, f"{place} ({order.index(line.method) + 1})", *pairs))
     return rows
