@@ -1,7 +1,7 @@
 """Fit the patterns of PatternNet and Pattern Attribution to images, and store them in the folder of a model.
 
     python data_scripts/fit_patterns.py --model lenet5-mnist --images ../shared/data/mnist/mnist.npz:train_images
-    python data_scripts/fit_patterns.py --model vgg16-voc --images ../shared/data/voc2007/train_256 --limit 1000
+    python data_scripts/fit_patterns.py --model vgg16-voc --images ../shared/data/voc2007/train_256 --windows 784
 
 One pass, in an order that is drawn once and for all. Interrupted, the same command goes on where it was stored last.
 """
@@ -41,6 +41,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="default: the folder of the model")
     parser.add_argument("--limit", type=int, help="take so many of the images; default: all")
     parser.add_argument("--estimator", choices=("relu", "linear"), default="relu")
+    parser.add_argument("--windows", type=int, help="take about so many windows of a map at most; default: all")
+    parser.add_argument("--dtype", choices=("float32", "float16"), default="float32", help="as what patterns are stored")
     parser.add_argument("--batch", type=int, default=8, help="how many images are worked on at a time")
     parser.add_argument("--every", type=int, default=50, help="store what there is after so many batches")
     arguments = parser.parse_args()
@@ -50,7 +52,8 @@ def main() -> None:
     out.mkdir(parents=True, exist_ok=True)
     name, there, image = find(arguments.images)
     order = np.random.default_rng(SEED).permutation(there)[: arguments.limit]
-    fit = Fit(model.net, arguments.estimator, source=f"{len(order)} of {there} images of {name}, drawn with seed {SEED}")
+    source = f"{len(order)} of {there} images of {name}, drawn with seed {SEED}"
+    fit = Fit(model.net, arguments.estimator, arguments.windows, source)
     partial = out / "patterns.partial.npz"
     if partial.exists():
         fit.go_on(partial)
@@ -63,7 +66,7 @@ def main() -> None:
         if n % arguments.every == 0:
             fit.store(partial)
     patterns = fit.patterns()
-    patterns.save(out)
+    patterns.save(out, arguments.dtype)
     partial.unlink(missing_ok=True)
     silent = ", ".join(f"{layer} {count}" for layer, count in patterns.about["silent neurons"].items() if count)
     print(f"{out / 'patterns.npz'}: {fit.images} images; neurons without a pattern: {silent or 'none'}")

@@ -185,12 +185,12 @@ def _print_explanation(e: Explanation, arguments: argparse.Namespace) -> None:
     print(f"\n{e.rules.name}")
     if arguments.rules:
         print(str(e.rules).partition("\n")[2])
-    for row, (label, logit) in enumerate(_named_logits(e)):
+    for row, (label, _) in enumerate(_named_logits(e)):
         ledger = e.ledger[row]
         amounts = {reason.replace("eps", "ε"): float(ledger.absorbed(reason)) for reason in REASONS}
         amounts["rounding"] = float(ledger.rounding)
         rest = "".join(f" {'−' if a < 0 else '+'} {abs(a):.3g} {name}" for name, a in amounts.items() if a)
-        print(f"  {label}: {logit:.3f} = {float(ledger.end):.3f} on the pixels{rest}")
+        print(f"  {label}: {float(ledger.start):.3f} = {float(ledger.end):.3f} on the pixels{rest}")
         if arguments.ledger:
             print("    " + str(ledger).replace("\n", "\n    "))
 

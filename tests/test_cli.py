@@ -63,6 +63,8 @@ def test_methods_stand_beside_lrp_in_the_order_given(capsys, tmp_path):
     code, out, err = run(capsys, "explain", *LENET, *methods, "--target", 2, "--target", 7, "-o", "three.png")
     assert (code, err) == (0, "")
     assert out.count("on the pixels") == 2
+    code, out, err = run(capsys, "explain", *LENET, "--method", "excitation_backprop", "-o", "start.png")
+    assert "  2: 1.000 = 1.000 on the pixels" in out  # it begins with 1
     code, out, err = run(capsys, "explain", *LENET, "--method", "gradcam", "--target", 7, "-o", "one.png")
     assert (code, err) == (0, "")
     assert out.count("← explained") == 1

@@ -280,13 +280,17 @@ OUTSIDE = '<!DOCTYPE a [<!ENTITY a SYSTEM "file:///etc/hostname">]>\n' + VOC_200
         (VOC_2007.replace("size>", "extent>"), "line 1: <annotation>: expected one <size>, found 0"),
         (VOC_2007.replace("<width>50</width>", ""), "line 14: <size>: expected one <width>, found 0"),
         (VOC_2007.replace("<width>50<", "<width>wide<"), "line 14: <size>: width: expected a number, found 'wide'"),
-        (VOC_2007.replace("<width>50<", "<width>0<"), "line 14: <size>: expected a width and a height in pixels, found 0×37"),
-        (VOC_2007.replace("<width>50<", "<width>1.5<"), "expected a width and a height in pixels, found 1.5×37"),
+        (
+            VOC_2007.replace("<width>50<", "<width>0<"),
+            "line 14: <size>: expected a width and a height in pixels, found 0.0×37.0",
+        ),
+        (VOC_2007.replace("<width>50<", "<width>1.5<"), "expected a width and a height in pixels, found 1.5×37.0"),
         (VOC_2007.replace("bottle", "teapot"), "line 32: <object>: expected one of the 20 classes, found 'teapot'"),
         (VOC_2007.replace("<difficult>0", "<difficult>no"), "line 20: <object>: difficult: expected 0 or 1, found 'no'"),
         (VOC_2007.replace("<xmin>26</xmin>", "<xmin/>"), "line 25: <bndbox>: xmin: expected a number, found ''"),
         (VOC_2007.replace("<xmin>26</xmin>", ""), "line 25: <bndbox>: expected one <xmin>, found 0"),
         (VOC_2007.replace("<xmin>26", "<xmin>nan"), "line 25: <bndbox>: xmin: expected a number, found 'nan'"),
+        (VOC_2007.replace("<xmin>26", "<xmin>-1e99"), "line 25: <bndbox>: expected numbers of pixels, found [-1e+99, 21.0"),
         (VOC_2007.replace("<xmin>26", "<xmin>33"), "line 25: <bndbox>: expected xmin ≤ xmax and ymin ≤ ymax, found xmin 33"),
         (VOC_2007.replace("<xmax>6<", "<xmax>6</xmax><xmax>6<"), "line 49: <bndbox>: expected one <xmax>, found 2"),
         (VOC_2007.replace("<width>50", "<width>25"), "expected a box on the photograph, which is 25×37, found xmin 26"),
@@ -312,8 +316,11 @@ def test_no_garbage_gets_through(tmp_path, garbage, at, cut):
 
 
 def test_lists_and_folders_that_do_not_fit_are_refused(tmp_path):
-    folder = voc(tmp_path / "VOC2007", listed="000005\n\n000006 -1\n")
+    folder = voc(tmp_path / "VOC2007", listed="000005\n\n000006\n")
     with pytest.raises(DataFormatError, match=r"val\.txt: line 3: 000006: there is no .*000006\.xml"):
+        VOC(folder).items()
+    voc(folder, listed="000005  1\n000006 -1\n")  # as aeroplane_val.txt and its like have it
+    with pytest.raises(DataFormatError, match=r"val\.txt: line 1: expected the name of a photograph only, found '1' behind it"):
         VOC(folder).items()
     voc(folder, listed="000005\n000005\n")
     with pytest.raises(DataFormatError, match=r"val\.txt: line 2: expected names to be unique, found 000005 again"):
@@ -346,6 +353,13 @@ ENTRY = {"width": 50, "height": 37, "person_boxes_complete": False, "objects": [
         ({"000005": ENTRY | {"person_boxes_complete": None}}, "000005: person_boxes_complete: expected bool, found None"),
         ({"000005": ENTRY | {"objects": [["chair", 1, 2, 3]]}}, "objects[0]: expected [class, xmin, ymin, xmax, ymax], found"),
         ({"000005": ENTRY | {"objects": [["chair", 1, 2, 3, "4"]]}}, "objects[0]: expected [class, xmin, ymin, xmax, ymax]"),
+        (
+            {"000005": ENTRY | {"objects": [["cat", 1, 2, float("nan"), 4]]}},
+            "objects[0]: expected numbers of pixels, found [1, 2",
+        ),
+        ({"000005": ENTRY | {"objects": [["cat", 1, 2, 10**400, 4]]}}, "objects[0]: expected numbers of pixels, found [1, 2"),
+        ({"000005": ENTRY | {"width": 10**400}}, "000005: expected a width and a height in pixels"),
+        ("9" * 5000, "expected JSON"),
         ({"000005": ENTRY | {"objects": [["cup", 1, 2, 3, 4]]}}, "objects[0]: expected one of the 20 classes, found 'cup'"),
         ({"000005": ENTRY | {"objects": [[[], 1, 2, 3, 4]]}}, "objects[0]: expected one of the 20 classes, found []"),
         ({"000005": ENTRY | {"objects": [["cat", 51, 2, 53, 4]]}}, "objects[0]: expected a box on the photograph"),
@@ -374,6 +388,7 @@ def test_json_has_no_flags(tmp_path):
     ("table", "message"),
     [
         ("", "boxes.csv: line 1: expected file,label"),
+        (CSV, "boxes.csv: expected boxes, found none"),
         (CSV.replace("label", "class"), "line 1: expected file,label,"),
         (CSV + ROW + ROW.replace(",19", ""), "line 3: expected 9 values, found 8"),
         (CSV + ROW.replace(",19", ",19,20"), "line 2: expected 9 values, found 10"),

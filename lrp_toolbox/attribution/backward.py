@@ -104,6 +104,11 @@ def rewire(module: Module, step: Callable[[str, Layer], Step], name: str = "") -
     return WithStep(module, step(name, module))
 
 
+def require_start(start: str) -> None:
+    if start not in ("logit", "one"):
+        raise ValueError(f"start: expected 'logit' or 'one', got {start!r}")
+
+
 NO_RULES = Composite([], name="steps")
 
 
@@ -114,8 +119,7 @@ class Walk(Method):
     start: Start = "one"
 
     def __post_init__(self) -> None:
-        if self.start not in ("logit", "one"):
-            raise ValueError(f"start: expected 'logit' or 'one', got {self.start!r}")
+        require_start(self.start)
 
     def step(self, name: str, layer: Layer) -> Step:
         return gradient_step
@@ -145,6 +149,11 @@ class LRP(Method):
 
     composite: Composite = BEST
     start: Start = "logit"
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.composite, Composite):
+            raise TypeError(f"composite: expected a Composite, got {self.composite!r}; lrp_toolbox.uniform makes one of a rule")
+        require_start(self.start)
 
     @property
     def name(self) -> str:

@@ -21,7 +21,7 @@ from ..modules import AvgPool, BatchNorm, Conv, Dropout, Flatten, Identity, Line
 from ..modules.base import Shape
 from ..modules.container import Container
 from .backward import NO_RULES, Gradient
-from .base import Method, across_targets, module_and_classes, shape_of_one
+from .base import Method, across_targets, forward, module_and_classes, shape_of_one
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class GradCAM(Method):
         module, classes = module_and_classes(net)
         shape = shape_of_one(module, x)
         head, tail = self._cut(module, shape)
-        A = head.forward(x)
+        A = forward(head, x)
         g = explain(Gradient().rewired(tail), A, target, NO_RULES, start="one", classes=classes).R
         maps = self._map(g, across_targets(A, g, A.ndim > 3))
         each = _scaled_up(maps, shape)[..., None] / shape[2]

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
@@ -57,13 +58,16 @@ class Fit:
     """Sums over images, from which patterns follow: `fit.add(x)` for images, then `fit.patterns()`.
 
     `estimator`: "relu" for the two-component estimator where a ReLU reads the output of a layer, and cov[x, y] / var[y] where
-    not, as in the last layer; "linear" for the latter everywhere. `source` says which images, in words.
+    not, as in the last layer; "linear" for the latter everywhere. `windows`: of a map that has more than so many windows,
+    every second, third, … row and column of them, which are about so many; None for all. `source`: which images, in words.
     """
 
-    def __init__(self, net: Module, estimator: Estimator = "relu", source: str = ""):
+    def __init__(self, net: Module, estimator: Estimator = "relu", windows: int | None = None, source: str = ""):
         if estimator not in ("relu", "linear"):
             raise ValueError(f"estimator: expected 'relu' or 'linear', got {estimator!r}")
-        self.net, self.estimator, self.source = fuse(net), estimator, source
+        if windows is not None and (not isinstance(windows, int) or windows < 1):
+            raise ValueError(f"windows: expected a number of windows ≥ 1, or None for all, got {windows!r}")
+        self.net, self.estimator, self.windows, self.source = fuse(net), estimator, windows, source
         self.images = 0
         self.sums: dict[str, _Sums] = {}
 
@@ -72,7 +76,8 @@ class Fit:
         shape = shape_of_one(self.net, x)
         x = x if x.ndim > len(shape) else x[None, ...]
         for name, layer, trace, rectified in _weighted(self.net, self.net.trace(x)):
-            found = _sums(layer, trace, only_active=rectified and self.estimator == "relu")
+            layer, y = _thinned(layer, trace.y, self.windows)
+            found = _sums(layer, trace.x, y, only_active=rectified and self.estimator == "relu")
             if name in self.sums:
                 before = self.sums[name]
                 found = _Sums(**{key: getattr(before, key) + value for key, value in vars(found).items()})
@@ -85,8 +90,7 @@ class Fit:
             raise ValueError("images: expected at least one to fit patterns to, got none")
         arrays = {name: _pattern(layer.w, self.sums[name]) for name, layer in _layers(self.net)}
         silent = {name: int((abs(to_numpy(a)).reshape(-1, a.shape[-1]).max(axis=0) == 0).sum()) for name, a in arrays.items()}
-        about = {"estimator": self.estimator, "images": self.images, "source": self.source, "silent neurons": silent}
-        return Patterns(arrays, about)
+        return Patterns(arrays, {**self._what(), "images": self.images, "silent neurons": silent})
 
     def store(self, file: str | os.PathLike[str]) -> None:
         """Write the sums so far to `file`, a .npz that `go_on` reads; what was there is replaced once all is written."""
@@ -103,10 +107,8 @@ class Fit:
             images = int(state.pop("images"))
         except (zipfile.BadZipFile, OSError, ValueError, KeyError, TypeError, AttributeError, EOFError) as error:
             raise ModelFormatError(f"{file}: expected the sums of a fit of patterns: {error}") from error
-        wanted = self._state()
-        del wanted["images"]
-        for key, value in wanted.items():
-            if state.get(key) != value:
+        for key, value in self._state().items():
+            if key != "images" and state.get(key) != value:
                 raise ModelFormatError(f"{file}: {key}: expected {value!r}, found {state.get(key)!r}")
         layers = dict(_layers(self.net))
         keys = list(_Sums.__dataclass_fields__)
@@ -123,7 +125,10 @@ class Fit:
         digest = hashlib.sha256()
         for a in self.net.parameters():
             digest.update(np.ascontiguousarray(to_numpy(a)).tobytes())
-        return {"estimator": self.estimator, "source": self.source, "images": self.images, "weights": digest.hexdigest()}
+        return {**self._what(), "images": self.images, "weights": digest.hexdigest()}
+
+    def _what(self) -> dict[str, Any]:
+        return {"estimator": self.estimator, "windows": self.windows, "source": self.source}
 
 
 PASSING = (Dropout, Flatten, Identity, MaxPool)  # between a layer and its ReLU, these leave alone what y > 0 says
@@ -151,8 +156,17 @@ def _layers(module: Module, name: str = "") -> Iterator[tuple[str, Linear | Conv
             yield from _layers(child, join(name, child_name))
 
 
-def _sums(layer: Linear | Conv, trace: Trace, only_active: bool) -> _Sums:
-    xp, x, y = namespace(trace.x), trace.x, trace.y
+def _thinned(layer: Linear | Conv, y: Array, most: int | None) -> tuple[Linear | Conv, Array]:
+    """The layer with so long a stride that its output y has about `most` windows on a map at most, and that output."""
+    if most is None or isinstance(layer, Linear):
+        return layer, y
+    k = math.ceil(math.sqrt(y.shape[-3] * y.shape[-2] / most))
+    down, across = layer.windows.stride
+    return replace(layer, stride=(k * down, k * across)), y[..., ::k, ::k, :]
+
+
+def _sums(layer: Linear | Conv, x: Array, y: Array, only_active: bool) -> _Sums:
+    xp = namespace(x)
     counts = xp.astype(y > 0, y.dtype) if only_active else backend.ones(y.shape, y)
     Σx, Σxy = layer.separate(_outer(layer, x, layer.join([counts, counts * y])), 2)
     axes = tuple(range(y.ndim - 1))

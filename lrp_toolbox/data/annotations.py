@@ -11,6 +11,7 @@ from xml.parsers import expat
 
 Size = tuple[int, int]  # (height, width)
 Box = tuple[float, float, float, float]  # x0, y0, x1, y1
+MOST = 1 << 24  # pixels in a row: more than any photograph has
 
 
 class DataFormatError(ValueError):
@@ -25,19 +26,19 @@ def read_text(file: Path) -> str:
         raise DataFormatError(f"{file}: expected text in UTF-8: {error}") from error
 
 
-def read_list(file: Path) -> dict[str, str]:
-    """What stands first in each line, and where it stands ("FILE: line 3"), in the order of the file; empty lines are none.
+def read_list(file: Path) -> dict[str, tuple[str, str]]:
+    """The first word of each line, with the rest of the line and its place ("FILE: line 3"); empty lines are passed over.
 
-    Raises DataFormatError if something stands there twice.
+    Raises DataFormatError if a first word occurs twice.
     """
-    found: dict[str, str] = {}
+    found: dict[str, tuple[str, str]] = {}
     for number, line in enumerate(read_text(file).splitlines(), 1):
         if line.strip():
-            [name, *_] = line.split()
+            name, _, rest = line.strip().partition(" ")
             where = f"{file}: line {number}"
             if name in found:
                 raise DataFormatError(f"{where}: expected names to be unique, found {name} again")
-            found[name] = where
+            found[name] = rest.strip(), where
     return found
 
 
@@ -140,8 +141,8 @@ def number(value: str, where: str) -> float:
 
 def checked_size(height: float, width: float, where: str) -> Size:
     """(height, width) of a photograph."""
-    if height != int(height) or width != int(width) or min(height, width) < 1:
-        raise DataFormatError(f"{where}: expected a width and a height in pixels, found {width:g}×{height:g}")
+    if not all(1 <= n < MOST and n == int(n) for n in (height, width)):
+        raise DataFormatError(f"{where}: expected a width and a height in pixels, found {width}×{height}")
     return int(height), int(width)
 
 
@@ -153,6 +154,8 @@ def edges(values: Sequence[float], first: int, size: Size, where: str) -> Box:
     first   the number that the files give to the first pixel: 1 in PASCAL VOC, 0 in ImageNet
     """
     xmin, ymin, xmax, ymax = values
+    if not all(abs(value) < MOST for value in values):
+        raise DataFormatError(f"{where}: expected numbers of pixels, found {list(values)}")
     x0, y0, x1, y1 = xmin - first, ymin - first, xmax - first + 1, ymax - first + 1
     height, width = size
     found = f"found xmin {xmin:g}, ymin {ymin:g}, xmax {xmax:g}, ymax {ymax:g}"

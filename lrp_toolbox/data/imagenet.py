@@ -54,9 +54,9 @@ class ImageNet:
         self._photographs = first_of(self.folder, PHOTOGRAPHS, "photographs")
         self._boxes = first_of(self.folder, BOXES, "boxes")
         synsets = first_of(self.folder, SYNSETS, "synsets")
-        self.classes = tuple(read_list(synsets))
-        lines = [line for line in read_text(synsets).splitlines() if line.strip()]
-        self.words = tuple(line.strip().partition(" ")[2] for line in lines)
+        lines = read_list(synsets)
+        self.classes = tuple(lines)
+        self.words = tuple(words for words, _ in lines.values())
         self._index = {wnid: k for k, wnid in enumerate(self.classes)}
 
     def index(self, item: Item) -> int:
@@ -72,6 +72,8 @@ class ImageNet:
         if split != "val":
             raise ValueError(f"split: expected 'val', which has the boxes, got {split!r}")
         found = self._from_csv() if self._boxes.is_file() else self._from_xml()
+        if not found:
+            raise DataFormatError(f"{self._boxes}: expected boxes, found none")
         photos = photographs([self._photographs], SUFFIX)
         items = []
         for name, (size, objects) in found.items():
@@ -97,24 +99,25 @@ class ImageNet:
         return found
 
     def _from_csv(self) -> dict[str, Found]:
-        file, found = self._boxes, dict[str, Found]()
-        rows = csv.DictReader(io.StringIO(read_text(file), newline=""), strict=True)
+        found: dict[str, Found] = {}
+        lines = csv.reader(io.StringIO(read_text(self._boxes), newline=""), strict=True)
         try:
-            if tuple(rows.fieldnames or ()) != COLUMNS:
-                raise DataFormatError(f"{file}: line 1: expected {','.join(COLUMNS)}, found {','.join(rows.fieldnames or ())}")
-            for row in rows:
-                where = f"{file}: line {rows.line_num}"
-                if None in row or None in row.values():
-                    raise DataFormatError(f"{where}: expected {len(COLUMNS)} values, found {_count(row)}")
-                self._enter(row, where, found)
+            header = tuple(next(lines, ()))
+            if header != COLUMNS:
+                raise DataFormatError(f"{self._boxes}: line 1: expected {','.join(COLUMNS)}, found {','.join(header)}")
+            for values in lines:
+                self._enter(values, f"{self._boxes}: line {lines.line_num}", found)
         except csv.Error as error:
-            raise DataFormatError(f"{file}: line {rows.reader.line_num}: expected CSV: {error}") from error
+            raise DataFormatError(f"{self._boxes}: line {lines.line_num}: expected CSV: {error}") from error
         return found
 
-    def _enter(self, row: dict[str, str], where: str, found: dict[str, Found]) -> None:
+    def _enter(self, values: list[str], where: str, found: dict[str, Found]) -> None:
         """A line of the table."""
-        label, *rest = (number(row[key], f"{where}: {key}") for key in ("label", "orig_h", "orig_w", *COLUMNS[5:]))
-        size = checked_size(rest[0], rest[1], where)
+        if len(values) != len(COLUMNS):
+            raise DataFormatError(f"{where}: expected {len(COLUMNS)} values, found {len(values)}")
+        row = dict(zip(COLUMNS, values, strict=True))
+        label, width, height, *box = (number(row[key], f"{where}: {key}") for key in COLUMNS if key not in ("file", "synset"))
+        size = checked_size(height, width, where)
         wnid = self._known(row["synset"], where)
         if self._index[wnid] != label:
             raise DataFormatError(f"{where}: label: expected {self._index[wnid]}, which is {wnid}, found {row['label']}")
@@ -122,16 +125,9 @@ class ImageNet:
         first_size, objects = found.setdefault(name, (size, []))
         if (size, wnid) != (first_size, objects[0][0] if objects else wnid):
             raise DataFormatError(f"{where}: expected the size and the synset of {name} further up, found {size}, {wnid}")
-        objects.append((wnid, edges(rest[2:], FIRST, size, where), False))
+        objects.append((wnid, edges(box, FIRST, size, where), False))
 
     def _known(self, wnid: str, where: str) -> str:
         if wnid not in self._index:
             raise DataFormatError(f"{where}: expected one of the {len(self.classes)} synsets, found {wnid!r}")
         return wnid
-
-
-def _count(row: dict[str | None, object]) -> int:
-    extra = row.get(None)
-    return sum(value is not None for key, value in row.items() if key is not None) + (
-        len(extra) if isinstance(extra, list) else 0
-    )

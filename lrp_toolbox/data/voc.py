@@ -75,7 +75,9 @@ class VOC:
         photos = photographs((self.folder / "JPEGImages", self.folder / "train_256"), ".jpg")
         read: Callable[[str, str], _Record] = self._from_json if self._json else self._from_xml
         items = []
-        for name, where in listed.items():
+        for name, (rest, where) in listed.items():
+            if rest:
+                raise DataFormatError(f"{where}: expected the name of a photograph only, found {rest!r} behind it")
             record = read(name, where)
             if name not in photos:
                 raise DataFormatError(f"{where}: {name}: there is no photograph of that name")
@@ -130,7 +132,9 @@ class VOC:
         file = self.folder / "annotations.json"
         try:
             annotations = json.loads(read_text(file))
-        except (json.JSONDecodeError, RecursionError) as error:
+        except DataFormatError:
+            raise
+        except (ValueError, RecursionError) as error:  # also of a number of more digits than Python reads
             raise DataFormatError(f"{file}: expected JSON: {error}") from error
         if not isinstance(annotations, dict):
             raise DataFormatError(f"{file}: expected an object, found {type(annotations).__name__}")
