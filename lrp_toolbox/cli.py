@@ -123,6 +123,7 @@ def _parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("import", help="make a model folder of a network that another framework trained")
     _add_imports(command.add_subparsers(title="frameworks", required=True, metavar="FRAMEWORK"))
+    _add_experiment(commands)
 
     command = commands.add_parser("models", help="the models that can be asked by name")
     command.set_defaults(run=_models)
@@ -322,6 +323,83 @@ def _finish_import(model: Model, output: Path) -> None:
 
 
 # ---- lrp models, lrp methods, lrp rules ------------------------------------------------------------------------------
+
+
+# ---- lrp experiment --------------------------------------------------------------------------------------------------
+
+EXPERIMENT = """\
+examples:
+  lrp experiment table1 --dataset voc --data ../shared/data/voc2007 --model vgg16-voc --out results/voc
+  lrp experiment table1 --dataset voc --data VOCdevkit --model vgg16-voc --out results/voc --limit 300 --workers 4
+  lrp experiment fig1 --dataset voc --data VOCdevkit --model vgg16-voc --item 000019
+  lrp experiment table1 … --shard 3/8               one of eight jobs of a batch system; then once without --shard
+  lrp experiment table1 … --dask tcp://head:8786    on a Dask cluster
+
+A run that is interrupted goes on where it was when it is started again.
+"""
+
+
+def _add_experiment(commands: Any) -> None:
+    command = commands.add_parser(
+        "experiment",
+        help="the paper's Table I and Figures 1 to 4, over a data set",
+        description="The paper's Table I and Figures 1 to 4, over a data set.",
+        epilog=EXPERIMENT,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.add_argument("name", choices=("table1", "fig1", "fig2", "fig3", "fig4"))
+    command.add_argument("--dataset", choices=("voc", "imagenet"), required=True)
+    command.add_argument("--data", type=Path, required=True, metavar="FOLDER", help="where the data set is")
+    command.add_argument("--split", default="val", metavar="NAME", help="default: val")
+    command.add_argument("--model", default=DEFAULT_MODEL, help=f"a name or a folder; default: {DEFAULT_MODEL}")
+    command.add_argument("--methods", nargs="+", default=[], metavar="SPEC", help="as for `lrp explain`; default: the paper's")
+    command.add_argument("--out", type=Path, metavar="FOLDER", help="default: results/DATASET-MODEL")
+    command.add_argument("--limit", type=int, metavar="N", help="so many images, drawn at random; default: all")
+    command.add_argument("--seed", type=int, default=0, help="for --limit and the choice of examples; default: 0")
+    command.add_argument("--item", nargs="+", default=[], metavar="ID", help="images for fig1 and fig4; default: at random")
+    command.add_argument("--fit", choices=("warp", "crop"), help="how photographs are fitted; default: the model's own way")
+    command.add_argument("--bins", type=int, default=100, metavar="N", help="box sizes in fig2 and fig3; default: 100")
+    command.add_argument("--examples", type=int, default=8, metavar="N", help="images shown in the report; default: 8")
+    command.add_argument("--workers", type=int, default=1, metavar="N", help="processes, which share the threads; default: 1")
+    command.add_argument("--dask", metavar="ADDRESS", help="of a Dask scheduler, whose workers see the same folders")
+    command.add_argument("--shard", type=_shard, default=(1, 1), metavar="I/N", help="measure the I-th of N parts, and no more")
+    command.add_argument("--backend", choices=("numpy", "cupy"), default="numpy", help="default: numpy")
+    command.set_defaults(run=_experiment)
+
+
+def _shard(text: str) -> tuple[int, int]:
+    i, slash, n = text.partition("/")
+    if not (slash and i.isdecimal() and n.isdecimal() and 1 <= int(i) <= int(n)):
+        raise argparse.ArgumentTypeError(f"expected I/N with 1 ≤ I ≤ N, got {text!r}")
+    return int(i), int(n)
+
+
+def _experiment(arguments: argparse.Namespace) -> None:
+    from .experiments import EXPERIMENTS, Experiment, Setup  # matplotlib, again
+
+    folder = Path(arguments.model)
+    model = str(folder.resolve()) if (folder / "model.json").is_file() else arguments.model
+    experiment = Experiment(
+        dataset=arguments.dataset,
+        data=arguments.data.resolve(),
+        split=arguments.split,
+        setup=Setup(model, arguments.fit, arguments.backend),
+        out=arguments.out or Path("results") / f"{arguments.dataset}-{folder.name}",
+        methods=tuple(arguments.methods),
+        limit=arguments.limit,
+        seed=arguments.seed,
+        ids=tuple(arguments.item),
+        part=arguments.shard,
+        workers=arguments.workers,
+        dask=arguments.dask,
+        bins=arguments.bins,
+        examples=arguments.examples,
+        command=("lrp", *sys.argv[1:]),
+    )
+    EXPERIMENTS[arguments.name](experiment)
+
+
+# ---- lrp models, lrp methods, lrp rules ---------------------------------------------------------------------------------
 
 
 def _models(arguments: argparse.Namespace) -> None:

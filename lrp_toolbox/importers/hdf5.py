@@ -116,11 +116,15 @@ class File:
         raise ModelFormatError(f"{self.where}: {name}: not readable: libhdf5 crashed over it, or took too long ({why})")
 
 
+def require_h5py() -> None:
+    if importlib.util.find_spec("h5py") is None:
+        raise ImportError('HDF5 files are read with h5py: pip install "lrp_toolbox[keras]"')
+
+
 @contextmanager
 def opened(path: str | os.PathLike[str], where: str) -> Iterator[File]:
     """The HDF5 file at `path`. Raises ModelFormatError if it is none, ImportError if h5py is not installed."""
-    if importlib.util.find_spec("h5py") is None:
-        raise ImportError('HDF5 files are read with h5py: pip install "lrp_toolbox[keras]"')
+    require_h5py()
     size = Path(path).stat().st_size
     memory, seconds = (1 << 30) + 2 * allowance(size), 5 + size // 10_000_000
     command = [sys.executable, "-P", str(Path(__file__).with_name("hdf5_child.py")), os.fspath(path), str(memory), str(seconds)]

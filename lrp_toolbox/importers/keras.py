@@ -94,8 +94,9 @@ def read_keras(
     dtype : of the weights.
 
     Raises FileNotFoundError if there is no such file, ModelFormatError if one is not what it should be or holds what this
-    toolbox has no layer for, and ValueError if an argument does not fit the file.
+    toolbox has no layer for, ValueError if an argument does not fit the file, and ImportError if h5py is not installed.
     """
+    hdf5.require_h5py()
     path = Path(file)
     with _opened(path) as (spec, arrays):
         if spec is not None and architecture is not None:

@@ -1,0 +1,188 @@
+"""Where measurements are kept while they are made: one SQLite file, in which an item is there with all its rows or not at all.
+
+    meta      what was measured and by what: settings, which a later run has to share, and provenance
+    items     one row for every image that is done, and the seconds that it took
+    rows      one row for each image × class × method
+
+A process that is killed leaves a file that the next one goes on with. Shards of a run have a file each, in the same folder,
+and are read as one.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Row:
+    """What was measured of one image × class × method; `values` has a number, or None, for each of the store's columns."""
+
+    name: str  # of the class
+    method: str
+    values: tuple[float | None, ...]
+
+
+@dataclass(frozen=True)
+class Found:
+    """All that was found of one image."""
+
+    item: str
+    seconds: float
+    rows: Sequence[Row]
+
+
+class Store:
+    """The files `NAME.sqlite` and `NAME-2of8.sqlite` of a folder; what is new goes to the one of this shard.
+
+    Raises ValueError if one of them was measured with other `settings`; says which and how they differ.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        name: str,
+        columns: Sequence[str],
+        settings: Mapping[str, Any],
+        provenance: Mapping[str, Any],
+        shard: tuple[int, int] = (1, 1),
+    ):
+        self.columns = tuple(columns)
+        self.settings, self.provenance = json.loads(json.dumps(settings)), dict(provenance)
+        self.folder, self.name = folder, name
+        self.file = folder / (f"{name}.sqlite" if shard == (1, 1) else f"{name}-{shard[0]}of{shard[1]}.sqlite")
+        for file in self.files():
+            self._require_same_settings(file)
+
+    def files(self) -> list[Path]:
+        """All files of this measurement that there are; one whose maker was killed before its first word is none."""
+        found = [*self.folder.glob(f"{self.name}.sqlite"), *self.folder.glob(f"{self.name}-*of*.sqlite")]
+        return sorted(file for file in found if _meta(file))
+
+    # -- reading
+
+    def done(self) -> set[str]:
+        """The items that are measured, in whichever file."""
+        return {item for (item,) in self._select("SELECT item FROM items")}
+
+    def rows(self) -> list[tuple[Any, ...]]:
+        """(item, class, method, *columns) of all that was measured, sorted; once, if two shards have the same item."""
+        columns = ", ".join(("item", "class", "method", *self.columns))
+        found = {row[:3]: row for row in self._select(f"SELECT {columns} FROM rows")}
+        return [found[key] for key in sorted(found)]
+
+    def seconds(self) -> float:
+        """How long the items took, all together."""
+        return float(sum(dict(self._select("SELECT item, seconds FROM items")).values()))
+
+    def meta(self) -> list[dict[str, Any]]:
+        """What each file says of how it was measured."""
+        return [_meta(file) for file in self.files()]
+
+    def _select(self, query: str) -> Iterator[Any]:
+        for file in self.files():
+            with closing(_connect(file)) as connection:
+                yield from connection.execute(query).fetchall()
+
+    # -- writing
+
+    def open(self) -> Writer:
+        """To add items to this shard's file, which is made if there is none.
+
+        Raises ValueError if the file was begun by another version of this code: its rows would not go together.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if self.file in self.files():
+            self._require_same_code()
+        connection = _connect(self.file)
+        columns = "".join(f"{column} REAL, " for column in self.columns)
+        with connection:
+            connection.execute("BEGIN IMMEDIATE")
+            for statement in (
+                "meta (key TEXT PRIMARY KEY, value TEXT NOT NULL)",
+                "items (item TEXT PRIMARY KEY, seconds REAL NOT NULL)",
+                f"rows (item TEXT, class TEXT, method TEXT, {columns}PRIMARY KEY (item, class, method))",
+            ):
+                connection.execute(f"CREATE TABLE IF NOT EXISTS {statement} WITHOUT ROWID")
+            meta = {"format": FORMAT, "settings": self.settings, **self.provenance}
+            values = [(key, json.dumps(value, ensure_ascii=False)) for key, value in meta.items()]
+            connection.executemany("INSERT OR IGNORE INTO meta VALUES (?, ?)", values)
+        return Writer(connection, len(self.columns))
+
+    def _require_same_settings(self, file: Path) -> None:
+        meta = _meta(file)
+        if meta.get("format") != FORMAT:
+            raise ValueError(f"{file}: format: expected {FORMAT}, found {meta.get('format')!r}")
+        for key in self.settings:
+            asked, found = self.settings[key], meta["settings"].get(key)
+            if asked != found:
+                raise ValueError(
+                    f"{file}: {key}: was measured with {_text(found)}, and {_text(asked)} is asked for; "
+                    "give another folder (--out), or ask for the same"
+                )
+
+    def _require_same_code(self) -> None:
+        found, own = _meta(self.file), self.provenance
+        if found["code"] != own["code"]:
+            raise ValueError(
+                f"{self.file}: was begun by other code (version {found['version']}, commit {found['commit']}) than this "
+                f"(version {own['version']}, commit {own['commit']}), and their rows would not go together; "
+                "go on with that one, or begin in another folder (--out)"
+            )
+
+
+class Writer:
+    """Adds items to a file; each with all its rows, or not at all."""
+
+    def __init__(self, connection: sqlite3.Connection, columns: int):
+        self.connection = connection
+        self.insert = f"INSERT INTO rows VALUES (?, ?, ?{', ?' * columns})"
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.connection.close()
+
+    def add(self, found: Found) -> None:
+        """Nothing happens if the item is there already, from another run beside this one."""
+        with self.connection as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            new = connection.execute("INSERT OR IGNORE INTO items VALUES (?, ?)", (found.item, found.seconds))
+            if new.rowcount == 0:
+                return
+            rows: Iterable[tuple[Any, ...]] = ((found.item, row.name, row.method, *row.values) for row in found.rows)
+            connection.executemany(self.insert, rows)
+
+
+def _connect(file: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(file, timeout=60, isolation_level=None)
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = NORMAL")
+    except sqlite3.DatabaseError as error:
+        connection.close()
+        raise ValueError(f"{file}: cannot be read as SQLite: {error}") from error
+    return connection
+
+
+def _meta(file: Path) -> dict[str, Any]:
+    """What a file says of how it was measured; nothing, if there is nothing in it."""
+    with closing(_connect(file)) as connection:
+        try:
+            if not connection.execute("SELECT 1 FROM sqlite_schema").fetchone():
+                return {}
+            return {key: json.loads(value) for key, value in connection.execute("SELECT key, value FROM meta")}
+        except sqlite3.DatabaseError as error:
+            raise ValueError(f"{file}: expected the measurements of an experiment: {error}") from error
+
+
+def _text(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
