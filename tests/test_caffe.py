@@ -53,8 +53,10 @@ def test_real_files_give_the_numbers_of_opencv(data, which):
     model = read_caffe(prototxt, weights, **options)
     x = random_input(model, 3) * 60
     agree(model.net.forward(x), opencv(prototxt, weights, x, layer))
+    double = model.net.astype(np.float64)
     for composite in (lrp.lrp_cmp(), lrp.lrp_cmp(1, flat=0)):
-        assert closes(lrp.explain(model, x, [0, "top"], composite), 1e-5)
+        assert closes(lrp.explain(model, x, [0, "top"], composite), 1e-4)
+        assert closes(lrp.explain(double, x.astype(np.float64), [0, "top"], composite), 1e-12)
 
 
 def test_lenet_of_caffe_reads_ten_thousand_digits(data, digits, tmp_path):  # noqa: F811
