@@ -19,8 +19,14 @@ def blocks(text):
     return [re.sub(f"^{indent}", "", code, flags=re.MULTILINE) for indent, code in CODE.findall(text)]
 
 
+def block(word):
+    """The one block of the README's Python in which that word stands."""
+    [found] = [code for code in blocks(README) if word in code]
+    return found
+
+
 def test_ten_lines_of_python(monkeypatch, tmp_path, capsys):
-    code = blocks(README)[0].replace('"models/', f'"{ROOT.as_posix()}/models/')
+    code = block("save_picture").replace('"models/', f'"{ROOT.as_posix()}/models/')
     monkeypatch.chdir(tmp_path)
     assert len([line for line in code.splitlines() if line.strip()]) <= 10
     exec(code, {})
@@ -59,14 +65,27 @@ def test_a_network_and_a_composite_of_ones_own():
         "x": rng.uniform(-1, 1, (4, 4, 1)),
         "R": rng.standard_normal((4, 4, 2)),
     }
-    exec(blocks(README)[1], given)
+    exec(block("mine = Composite"), given)
     assert given["e"].R.shape == (2, 4, 4, 1)
 
 
 def test_exact_arithmetic(capsys):
-    exec(blocks(README)[2], {})
+    exec(block("Fraction"), {})
     printed = re.search(r"print\(e\.R.*?#\s+(.*?)     and", README).group(1)
     assert capsys.readouterr().out.strip() == printed
+
+
+def test_other_methods(capsys):
+    given = {}
+    exec(block("GuidedBackprop").replace('"models/', f'"{ROOT.as_posix()}/models/'), given)
+    assert (given["R"] == given["same"]).all()
+    assert abs(float(capsys.readouterr().out)) < 0.2
+
+
+def test_localisation(data, capsys):
+    exec(block("localisation").replace("../shared/data", data.as_posix()), {})
+    mu, mu_w = (np.fromstring(part, sep=" ") for part in re.findall(r"\[(.*?)\]", capsys.readouterr().out))
+    assert ((0 < mu) & (mu < 1) & (mu_w > mu)).all()
 
 
 def test_rules_on_the_command_line_are_those_of_the_table():
