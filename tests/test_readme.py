@@ -85,7 +85,7 @@ def test_other_methods(capsys):
 def test_localisation(data, capsys):
     exec(block("localisation").replace("../shared/data", data.as_posix()), {})
     mu, mu_w = (np.fromstring(part, sep=" ") for part in re.findall(r"\[(.*?)\]", capsys.readouterr().out))
-    assert ((0 < mu) & (mu < 1) & (mu_w > mu)).all()
+    assert ((mu > 0) & (mu < 1) & (mu_w > mu)).all()
 
 
 def test_rules_on_the_command_line_are_those_of_the_table():
