@@ -159,9 +159,6 @@ def _explain(arguments: argparse.Namespace) -> None:
     explanations = [e for e in found if isinstance(e, Explanation)]
     asked = explanations[0] if explanations else settle(model.net.forward(x), targets, model.classes)
 
-    _print_classes(model, path, asked, arguments.top)
-    for explanation in explanations:
-        _print_explanation(explanation, arguments)
     maps = [[(e.R if isinstance(e, Explanation) else e)[row] for e in found] for row in range(len(targets))]
     figure = render.montage(
         model.preprocessing.view(photo),
@@ -171,7 +168,12 @@ def _explain(arguments: argparse.Namespace) -> None:
         colours=render.NIGHT if arguments.night else render.DAY,
         quantile=arguments.quantile,
     )
-    print(f"\npicture: {render.save_picture(figure, output)}")
+    picture = render.save_picture(figure, output)  # before anything is printed: whoever reads may stop reading
+
+    _print_classes(model, path, asked, arguments.top)
+    for explanation in explanations:
+        _print_explanation(explanation, arguments)
+    print(f"\npicture: {picture}")
 
 
 def _named_logits(e: Explanation) -> list[tuple[str, float]]:

@@ -84,6 +84,16 @@ def test_the_sum_on_the_line_is_right(capsys):
     assert {"bias", "ε", "rounding"} <= set(words)
 
 
+def test_the_picture_is_there_even_if_nobody_reads_to_the_end(tmp_path):
+    """lrp explain … | head -1"""
+    command = [sys.executable, "-m", "lrp_toolbox", "explain", *map(str, LENET), "-o", "piped.png"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert (tmp_path / "piped.png").exists()
+
+
 def test_other_pictures_than_rgb(capsys, tmp_path):
     rng = np.random.default_rng(0)
     grey = rng.integers(0, 256, (40, 30), dtype=np.uint8)
