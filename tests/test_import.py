@@ -158,9 +158,13 @@ def test_what_cannot_be_imported_is_one_line_and_exit_code_2(data, written, caps
     assert [p.name for p in (tmp_path / "something").iterdir()] == ["else"]
 
 
-@pytest.mark.parametrize("files", [["caffe", "a.prototxt", "a.caffemodel"], ["keras", "a.keras"]], ids=["caffe", "keras"])
-def test_a_reader_that_is_not_installed_is_told_with_what_to_install(files):
-    without = "import sys; sys.modules['h5py'] = None; from lrp_toolbox.cli import main; sys.exit(main(sys.argv[1:]))"
+@pytest.mark.parametrize(
+    ("library", "files"),
+    [("google.protobuf", ["caffe", "a.prototxt", "a.caffemodel"]), ("h5py", ["keras", "a.keras"])],
+    ids=["caffe", "keras"],
+)
+def test_a_reader_that_is_not_installed_is_told_with_what_to_install(library, files):
+    without = f"import sys; sys.modules[{library!r}] = None; from lrp_toolbox.cli import main; sys.exit(main(sys.argv[1:]))"
     command = [sys.executable, "-c", without, "import", *files, "-o", "new"]
     done = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
     assert done.returncode == 2

@@ -20,7 +20,6 @@ from typing import Any, BinaryIO, Literal, NoReturn
 import numpy as np
 
 try:
-    import h5py
     from google.protobuf import text_format
     from google.protobuf.message import DecodeError
 
@@ -34,6 +33,7 @@ from ..data import Preprocessing
 from ..io import Model, ModelFormatError
 from ..modules import Module
 from ..modules.base import Shape, as_pair
+from . import hdf5
 from .graph import Node, build
 
 File = str | os.PathLike[str]
@@ -367,7 +367,7 @@ def _core(shape: Shape) -> Shape:
 def _read_weights(file: Path, dtype: np.dtype[Any]) -> _Weights:
     """The weights in a file, of all layers that have any."""
     with file.open("rb") as opened:
-        is_hdf5 = opened.read(8) == b"\x89HDF\r\n\x1a\n"
+        is_hdf5 = opened.read(8) == hdf5.SIGNATURE
     weights = _Weights(file, dtype)
     for layer, stored in (_hdf5_layers if is_hdf5 else _protobuf_layers)(file):
         arrays: list[Array] = []
@@ -459,37 +459,19 @@ def _array(file: Path, where: str, blob: Any) -> Array:
 
 def _hdf5_layers(file: Path) -> Iterator[tuple[str, list[Array]]]:
     """(name, arrays) of each layer that has any: the datasets data/<name>/0, 1, …"""
-    try:
-        with h5py.File(file, "r") as opened:
-            data = _member(file, opened, "data", h5py.Group)
-            for name in data:
-                layer = _member(file, data, name, h5py.Group)
-                arrays = [_dataset(file, _member(file, layer, str(k), h5py.Dataset)) for k in range(len(layer))]
-                if arrays:
-                    yield name, arrays
-    except ModelFormatError:
-        raise
-    except (OSError, RuntimeError, KeyError, TypeError, ValueError) as error:  # h5py's words for a broken file
-        raise ModelFormatError(f"{file}: not a readable HDF5 file: {error}") from error
-
-
-def _member(file: Path, group: Any, name: str, kind: type) -> Any:
-    """The group or dataset of that name, if it lies in this very file."""
-    link = group.get(name, getlink=True)
-    found = group.get(name) if isinstance(link, h5py.HardLink) else link
-    if not isinstance(found, kind):
-        _fail(file, f"{group.name.rstrip('/')}/{name}", f"a {kind.__name__.lower()}", type(found).__name__)
-    return found
-
-
-def _dataset(file: Path, stored: Any) -> Array:
-    """A dataset as Caffe writes them: floats, plain, as many bytes in the file as in memory."""
-    if stored.dtype.kind != "f" or stored.dtype.itemsize not in (4, 8):
-        _fail(file, stored.name, "float32 or float64", str(stored.dtype))
-    plain = stored.shape is not None and stored.chunks is None and not stored.is_virtual and stored.external is None
-    if not plain or stored.id.get_storage_size() != stored.nbytes or stored.nbytes > file.stat().st_size:
-        _fail(file, stored.name, "numbers that lie in the file as they are", f"the shape {stored.shape} in another form")
-    return np.asarray(stored[()])
+    with hdf5.opened(file, f"{file}") as stored:
+        if "data" not in stored:
+            _fail(file, "data", "a group of layers", "none")
+        layers: dict[str, list[str]] = {}
+        for path in stored.arrays("data"):
+            layer, _, number = path.removeprefix("data/").rpartition("/")
+            layers.setdefault(layer, []).append(number)
+        for layer, numbers in layers.items():
+            expected = [str(k) for k in range(len(numbers))]
+            if sorted(numbers) != sorted(expected):
+                _fail(file, layer, f"datasets {', '.join(expected)}, in this file", ", ".join(sorted(numbers)))
+            paths = [f"data/{layer}/{number}" for number in expected]
+            yield layer, [stored.array(path, path, stored.dtype(path)) for path in paths]
 
 
 # ---- Layers ----------------------------------------------------------------------------------------------------------

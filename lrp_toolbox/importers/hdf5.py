@@ -52,6 +52,11 @@ class File:
         shape = self.contents.get(path, {}).get("shape")
         return None if shape is None else tuple(shape)
 
+    def dtype(self, path: str) -> np.dtype[Any]:
+        """The dtype of the array at `path`, as it is stored."""
+        stored: np.dtype[Any] = np.dtype(self.contents[path]["dtype"])
+        return stored
+
     def arrays(self, path: str) -> list[str]:
         """The paths of all arrays below `path`."""
         below = f"{path}/" if path else ""
@@ -74,7 +79,7 @@ class File:
 
     def array(self, path: str, name: str, dtype: np.dtype[Any]) -> Array:
         """The array at `path` in `dtype`. Raises ModelFormatError if it holds no floats, is not finite or too large."""
-        shape, stored = self.shape(path) or (), np.dtype(self.contents[path]["dtype"])
+        shape, stored = self.shape(path) or (), self.dtype(path)
         if stored.kind != "f":
             raise ModelFormatError(f"{self.where}: {name}: expected floating-point numbers, found {stored}")
         self.left -= math.prod(shape) * stored.itemsize
@@ -118,7 +123,7 @@ class File:
 
 def require_h5py() -> None:
     if importlib.util.find_spec("h5py") is None:
-        raise ImportError('HDF5 files are read with h5py: pip install "lrp_toolbox[keras]"')
+        raise ImportError('HDF5 files are read with h5py: pip install "lrp_toolbox[keras]", or [caffe]')
 
 
 @contextmanager
