@@ -471,7 +471,7 @@ def _hdf5_layers(file: Path) -> Iterator[tuple[str, list[Array]]]:
             if sorted(numbers) != sorted(expected):
                 _fail(file, layer, f"datasets {', '.join(expected)}, in this file", ", ".join(sorted(numbers)))
             paths = [f"data/{layer}/{number}" for number in expected]
-            yield layer, [stored.array(path, path, stored.dtype(path)) for path in paths]
+            yield layer, [stored.array(p, f"{layer}: array {k}", stored.dtype(p)) for k, p in enumerate(paths)]
 
 
 # ---- Layers ----------------------------------------------------------------------------------------------------------
