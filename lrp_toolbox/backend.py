@@ -30,6 +30,7 @@ __all__ = [
     "is_exact",
     "is_finite",
     "like",
+    "memory",
     "namespace",
     "negative_part",
     "ones",
@@ -206,6 +207,18 @@ def signed(value: int | float | Fraction, x: Array) -> Array:
 def is_finite(x: Array) -> bool:
     """Whether there is neither NaN nor infinity in `x`."""
     return is_exact(x) or bool(namespace(x).all(namespace(x).isfinite(x)))
+
+
+MEMORY = {"cupy": 1 << 32, "host": 1 << 28}
+
+
+def memory(x: Array) -> int:
+    """How many bytes of activations, or of relevance, it pays to hold at a time.
+
+    On the host few: what does not stay in the caches takes longer (measured on VGG-16: ten targets two at a time take
+    half of the processor's time that ten at a time take). A GPU wants to be kept busy.
+    """
+    return MEMORY.get(namespace(x).__name__, MEMORY["host"])
 
 
 def smallest_divisor(x: Array) -> float:

@@ -118,8 +118,12 @@ def explain(
             R = _start(start, trace.y, index[rows])
         else:
             R = given[rows, ...]
-        columns = _slices(targets, targets_at_a_time)
-        pieces.append([_walk_back(module, trace, R[:, some, ...], table, keep) for some in columns])
+        y, columns = trace.y, _slices(targets, targets_at_a_time)
+        row = []
+        for some in columns:
+            along = trace.for_one_walk() if some is columns[-1] else trace
+            row.append(_walk_back(module, along, y, R[:, some, ...], table, keep))
+        pieces.append(row)
 
     axes: tuple[int | slice, ...] = (slice(None) if batched else 0, slice(None) if several else 0)
     whole = _merge([_merge(row, axis=1) for row in pieces], axis=0)
@@ -137,8 +141,6 @@ def explain(
 
 # ---- One piece at a time ---------------------------------------------------------------------------------------------
 
-MEMORY = 1 << 30  # bytes of activations, or of relevance, that are held at a time: batches are cut to fit
-
 
 @dataclass(frozen=True)
 class _Piece:
@@ -150,10 +152,10 @@ class _Piece:
     layers: dict[str, Array]
 
 
-def _walk_back(net: Module, trace: Trace, R: Array, table: RuleTable, keep: Sequence[str]) -> _Piece:
+def _walk_back(net: Module, trace: Trace, y: Array, R: Array, table: RuleTable, keep: Sequence[str]) -> _Piece:
     recorder = Recorder(lead=2, keep=keep)
     R_in = net.relprop(trace, R, table.tree, recorder.book("" if isinstance(net, Container) else table.places[0].name))
-    return _Piece(R_in, trace.y, recorder.close(R, R_in), recorder.kept)
+    return _Piece(R_in, y, recorder.close(R, R_in), recorder.kept)
 
 
 def _merge(pieces: list[_Piece], axis: int) -> _Piece:
@@ -173,13 +175,14 @@ def _merge(pieces: list[_Piece], axis: int) -> _Piece:
 
 
 def _sizes(table: RuleTable, X: Array) -> tuple[int, int]:
-    """How many samples, and how many targets of these, fit into MEMORY at a time."""
+    """How many samples, and how many targets of these, to work on at a time: batches are cut to fit."""
     itemsize = 8 if backend.is_exact(X) else namespace(X).finfo(X.dtype).bits // 8
     layers = [(math.prod(p.shape), math.prod(p.output_shape)) for p in table.places]
     activations = 2 * itemsize * sum(out for _, out in layers)  # outputs, and the denominators of two parts
     relevance = 4 * itemsize * max(sum(sizes) for sizes in layers)  # what stands beside each other in `share`
-    samples = max(1, MEMORY // activations)
-    return samples, max(1, MEMORY // (relevance * min(samples, X.shape[0])))
+    memory = backend.memory(X)
+    samples = max(1, memory // activations)
+    return samples, max(1, memory // (relevance * min(samples, X.shape[0])))
 
 
 def _slices(n: int, size: int) -> list[slice]:

@@ -263,6 +263,7 @@ class Rule:
     bias: BiasPolicy = "absorb"
     symbol: ClassVar[str] = ""
     formula: ClassVar[str] = ""
+    reads_y: ClassVar[bool] = False  # whether `relprop` is cheaper for the outputs y
 
     def parts(self, x: Input, w: Weight, b: Operand) -> list[Part]:
         """The terms of z_ij, for one or more parts among which the relevance is divided."""
@@ -339,6 +340,7 @@ class Z(Rule):
 
     symbol: ClassVar[str] = "z"
     formula: ClassVar[str] = "z_ij = x_i w_ij"
+    reads_y: ClassVar[bool] = True
     bias: BiasPolicy = "absorb"
 
     def parts(self, x: Input, w: Weight, b: Operand) -> list[Part]:
@@ -351,6 +353,7 @@ class Epsilon(Rule):
 
     symbol: ClassVar[str] = "ε"
     formula: ClassVar[str] = "z_ij = x_i w_ij,  over z_j + ε sign(z_j)"
+    reads_y: ClassVar[bool] = True
     eps: Number = 1e-6
     bias: BiasPolicy = "absorb"
 
@@ -439,6 +442,7 @@ class Gamma(Rule):
 
     symbol: ClassVar[str] = "γ"
     formula: ClassVar[str] = "z_ij = x_i w_ij + γ max(x_i w_ij, 0)"
+    reads_y: ClassVar[bool] = True
     gamma: Number = 0.25
     bias: BiasPolicy = "absorb"
 

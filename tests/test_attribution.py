@@ -197,7 +197,7 @@ def test_numbers_that_are_none_or_of_another_dtype_refuse(method):
 def test_batches_are_cut_to_fit(monkeypatch):
     for method in (Occlusion(2, 1), IntegratedGradients(2)):
         whole = method(NET, X, [0, 1])
-        monkeypatch.setattr("lrp_toolbox.attribution.base.MEMORY", 1)
+        monkeypatch.setitem(lrp.backend.MEMORY, "host", 1)
         monkeypatch.setattr("lrp_toolbox.attribution.perturbing.AT_A_TIME", 3)
         np.testing.assert_allclose(method(NET, X, [0, 1]), whole, atol=1e-12)
         monkeypatch.undo()

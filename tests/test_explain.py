@@ -1,6 +1,5 @@
 """explain(): targets, start relevance, layers to keep, and clear errors."""
 
-import sys
 from fractions import Fraction
 from types import SimpleNamespace
 
@@ -96,7 +95,7 @@ def test_batches_are_cut_to_fit(monkeypatch, memory):
     x = RNG.standard_normal((5, 4))
     for target, start in ([[0, "top", 2], "logit"], [[[0], [1], ["top"], [2], [0]], "one"], ["top", "logit"]):
         whole = explain(x, target, start=start, keep=["relu"], classes=NAMES)
-        monkeypatch.setattr(sys.modules["lrp_toolbox.explain"], "MEMORY", memory)
+        monkeypatch.setitem(lrp.backend.MEMORY, "host", memory)
         cut = explain(x, target, start=start, keep=["relu"], classes=NAMES)
         monkeypatch.undo()
         for name in ("target", "labels"):

@@ -1,5 +1,6 @@
 """What must hold of whole nets, whatever their weights."""
 
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 
@@ -101,6 +102,51 @@ def test_batch_is_stack_and_targets_are_loop(rule, xp):
             np.testing.assert_allclose(
                 lrp.to_numpy(together.layers["conv2"][n, t, ...]), lrp.to_numpy(single.layers["conv2"]), rtol=1e-7, atol=1e-9
             )
+
+
+def arrays_of(trace):
+    own = {id(a): a for a in (trace.x, trace.y, trace.z) if a is not None}
+    return own | {i: a for child in trace.children for i, a in arrays_of(child).items()}
+
+
+@each_rule
+def test_a_trace_serves_many_walks_or_lets_go_on_one(rule):
+    """Arrays are let go where nobody asks for them: y of a layer whose rule does without, and all of them on the last walk."""
+    rng = np.random.default_rng(7)
+    net, x = small_cnn(rng), rng.standard_normal(SHAPE)
+    tree = lrp.explain(net, x, 0, rule).rules.tree
+    plain, trace = net.trace(x), net.trace(x, rule=tree)
+    R = rng.standard_normal(5)
+    expected = net.relprop(plain, R, tree)
+    assert len(arrays_of(plain)) > len(net)
+    for other in (lrp.Z(), lrp.Gamma(), lrp.AlphaBeta(2), lrp.AlphaBeta(3, renormalize=True), lrp.Flat()):
+        np.testing.assert_allclose(net.relprop(trace, R, other), net.relprop(plain, R, other), rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(net.gradient(trace, R), net.gradient(plain, R))
+    for _ in range(2):
+        np.testing.assert_allclose(net.relprop(trace, R, tree), expected, rtol=1e-9, atol=1e-12)
+    found = net.relprop(trace.for_one_walk(), R, tree)
+    np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
+    assert arrays_of(trace) == {}
+
+
+def test_each_layer_holds_one_array_more_and_two_for_alphabeta():
+    """ReLU's output and, where they come with the forward pass, two denominators; neither y of the convolution nor x of the
+    ReLU, and nothing that the walk back has passed."""
+    rng = np.random.default_rng(8)
+    x = rng.standard_normal((40, 40, 16))
+
+    def most(depth, rule):
+        layers = [m for _ in range(depth) for m in (lrp.Conv(rng.standard_normal((3, 3, 16, 16)) / 9, padding=1), lrp.ReLU())]
+        net = lrp.Sequential(*layers, lrp.Flatten(), lrp.Linear(rng.standard_normal((x.size, 2)) / 100))
+        tracemalloc.start()
+        lrp.explain(net, x, 0, rule)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return peak / x.nbytes
+
+    most(20, lrp.AlphaBeta(2))  # scratch of the threads
+    for rule, arrays in ((lrp.Flat(), 1), (lrp.AlphaBeta(1), 1), (lrp.Epsilon(), 2), (lrp.AlphaBeta(2), 3)):
+        assert most(40, rule) - most(20, rule) == pytest.approx(20 * arrays, abs=5)
 
 
 @each_rule

@@ -6,9 +6,10 @@ import math
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
+from .. import backend
 from ..backend import Array, namespace
 from ..composites import places
-from ..explain import MEMORY, Classifier, Explanation, Targets, explain
+from ..explain import Classifier, Explanation, Targets, explain
 from ..modules import Identity, Module
 from ..rules import Z
 
@@ -69,7 +70,7 @@ def forward(module: Module, x: Array) -> Array:
     if x.ndim == len(shape):
         return module.forward(x)
     largest = max(math.prod(p.shape) + math.prod(p.output_shape) for p in places(module, shape))
-    step = max(1, MEMORY // (64 * largest))  # up to 8 bytes a number, and room for what a layer makes on its way
+    step = max(1, backend.memory(x) // (16 * largest))  # up to 8 bytes a number, and room for what a layer makes on its way
     n = x.shape[0]
     ys = [module.forward(x[first : min(first + step, n), ...]) for first in range(0, n, step)]
     return ys[0] if len(ys) == 1 else namespace(x).concat(ys, axis=0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import add, mul
 from typing import Any, ClassVar
 
@@ -15,16 +15,36 @@ from ..rules import ONE, AlphaBeta, BiasPolicy, Book, Epsilon, Flat, Gamma, Numb
 Shape = tuple[int, ...]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Trace:
-    """What a forward pass leaves behind: a module's input and output, and the traces of its children."""
+    """What a forward pass leaves behind: a module's input and output, and the traces of its children.
+
+    Activations are what needs memory, and none is held that nobody will ask for: see `passed_on` and `for_one_walk`.
+    """
 
     x: Array
-    y: Array
+    y: Array  # None where it has been passed on, and the rule does without
     children: tuple[Trace, ...] = ()
     nonneg: bool = False  # whether x ≥ 0 is known from the structure
     rule: Rule | None = None  # the rule for which z holds
     z: Array | None = None  # denominators that came with y for nothing
+    once: bool = False  # whether relevance walks along here once only, and arrays may go when it has
+
+    def passed_on(self) -> Trace:
+        """The trace of a layer whose y has gone on to the next one: without y, unless the rule reads it."""
+        return self if self.rule is None or self.rule.reads_y else replace(self, y=None)
+
+    def for_one_walk(self) -> Trace:
+        """The same trace, of which `relprop` lets go step by step: it can be walked along once more only."""
+        self.once = True
+        for child in self.children:
+            child.for_one_walk()
+        return self
+
+    def let_go(self) -> None:
+        """Frees the arrays, if this was the one walk."""
+        if self.once:
+            self.x = self.y = self.z = None
 
 
 RuleTree = Any  # a Rule for every layer alike, or a sequence with one RuleTree for each child
@@ -162,10 +182,11 @@ class Layer(Module):
     def relprop(self, trace: Trace, R: Array, rule: RuleTree, book: Book | None = None) -> Array:
         if not isinstance(rule, Rule):
             raise TypeError(f"rule: {type(self).__name__} takes one rule, got {rule!r}")
-        self._require_relevance(R, trace.y)
+        self._require_relevance(R, self.output_shape(trace.x.shape) if trace.y is None else trace.y.shape)
         backend.require_same("R", R, "x", trace.x)
         rule = self.takes(rule)
         R_in = self._share(trace, R, rule, book)
+        trace.let_go()
         if book is not None:
             book.close(rule, R, R_in)
         return R_in
@@ -173,11 +194,11 @@ class Layer(Module):
     def _share(self, trace: Trace, R: Array, rule: Rule, book: Book | None) -> Array:
         raise NotImplementedError
 
-    def _require_relevance(self, R: Array, y: Array) -> None:
+    def _require_relevance(self, R: Array, y_shape: Shape) -> None:
         """R has y's feature axes; its leading axes are y's, or more, or ones that y has as 1."""
         axes = self.output_axes
-        n = y.ndim - axes
-        shape, wanted = tuple(R.shape), tuple(y.shape)
+        n = len(y_shape) - axes
+        shape, wanted = tuple(R.shape), tuple(y_shape)
         leads = zip(wanted[:n][::-1], shape[: len(shape) - axes][::-1], strict=False)
         if len(shape) < len(wanted) or shape[-axes:] != wanted[n:] or not all(w in (s, 1) for w, s in leads):
             raise ValueError(f"R: expected the relevance of {type(self).__name__}'s output, {wanted}, got {shape}")

@@ -120,8 +120,9 @@ class Sequential(Container):
     def trace(self, x: Array, nonneg: bool = False, rule: RuleTree = None) -> Trace:
         first, known, children = x, nonneg, []
         for child, r in zip(self.children, self.rules_for(rule), strict=True):
-            children.append(child.trace(x, known, r))
-            x, known = children[-1].y, child.keeps_sign(known)
+            t = child.trace(x, known, r)
+            x, known = t.y, child.keeps_sign(known)
+            children.append(t.passed_on())
         return Trace(first, x, tuple(children), nonneg)
 
     def keeps_sign(self, nonneg: bool) -> bool:
@@ -141,6 +142,7 @@ class Sequential(Container):
 
     def relprop(self, trace: Trace, R: Array, rule: RuleTree, book: Book | None = None) -> Array:
         steps = list(zip(self.names, self.children, trace.children, self.rules_for(rule), strict=True))
+        trace.let_go()
         for name, child, t, r in reversed(steps):
             R = child.relprop(t, R, r, at(book, name))
         return R
@@ -194,6 +196,7 @@ class Concat(Branches):
 
     def relprop(self, trace: Trace, R: Array, rule: RuleTree, book: Book | None = None) -> Array:
         pieces = self._pieces(trace, R)
+        trace.let_go()
         steps = zip(self.names, self.children, trace.children, self.rules_for(rule), pieces, strict=True)
         return _add_up([child.relprop(t, piece, r, at(book, name)) for name, child, t, r, piece in steps])
 
@@ -263,6 +266,7 @@ class Add(Branches):
 
     def relprop(self, trace: Trace, R: Array, rule: RuleTree, book: Book | None = None) -> Array:
         *of_branches, of_sum = self.rules_for(rule)
+        trace.let_go()
         R_sum = self.join.relprop(trace.children[-1], R, of_sum, at(book, "sum"))
         steps = zip(self.names, self.children, trace.children[:-1], of_branches, strict=True)
         return _add_up([child.relprop(t, R_sum[..., k], r, at(book, name)) for k, (name, child, t, r) in enumerate(steps)])

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal, NoReturn
 from .. import backend
 from ..backend import Array, namespace
 from ..rules import Book, Pass, Rule, Taylor, divide
-from .base import Layer, PassingLayer, Shape, Trace
+from .base import Layer, PassingLayer, RuleTree, Shape, Trace
 from .windows import Windows
 
 
@@ -19,8 +19,12 @@ class ReLU(PassingLayer):
     def forward(self, x: Array) -> Array:
         return backend.positive_part(x)
 
+    def trace(self, x: Array, nonneg: bool = False, rule: RuleTree = None) -> Trace:
+        y = self.forward(x)
+        return Trace(y, y, nonneg=nonneg)  # x is not kept: it is > 0 where y is, which is all that is asked of it
+
     def gradient(self, trace: Trace, g: Array) -> Array:
-        return namespace(g).where(trace.x > 0, g, backend.zeros((), g))
+        return namespace(g).where(trace.y > 0, g, backend.zeros((), g))
 
     def keeps_sign(self, nonneg: bool) -> bool:
         return True
