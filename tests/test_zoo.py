@@ -72,12 +72,13 @@ def weights_of(model):
 
 def test_squeezenet_tells_two_dogs_apart(data, squeezenet):
     """A Bernese mountain dog and, in front of its right half, a pug: relevance moves from the one to the other."""
-    photo = lrp.read_photo(next((data / "photos").glob("*Bernese*")))
-    e = lrp.explain(squeezenet, squeezenet.prepare(photo), ["Bernese mountain dog", "pug"], lrp.lrp_cmp(1))
-    assert closes(e, 1e-5)
-    R = np.maximum(e.heatmap, 0)
-    share = R[:, 120:, 108:185].sum(axis=(1, 2)) / R.sum(axis=(1, 2))  # where the pug is
-    assert share[1] > 4 * share[0]
+    x = squeezenet.prepare(lrp.read_photo(next((data / "photos").glob("*Bernese*"))))
+    for composite in (lrp.lrp_cmp(1), lrp.lrp_cmp(2), lrp.lrp_cmp(flat="all")):
+        e = lrp.explain(squeezenet, x, ["Bernese mountain dog", "pug"], composite)
+        assert closes(e, 1e-5)
+        R = np.maximum(e.heatmap, 0)
+        share = R[:, 120:, 108:185].sum(axis=(1, 2)) / R.sum(axis=(1, 2))  # where the pug is
+        assert share[1] > 4 * share[0], composite.name
 
 
 def test_squeezenet_says_what_the_photographs_show(data, squeezenet):
