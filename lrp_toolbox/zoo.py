@@ -23,7 +23,7 @@ import numpy as np
 from .backend import Array
 from .composites import WEIGHTED, places
 from .data import Preprocessing
-from .io import Model, ModelFormatError
+from .io import Model, ModelFormatError, brief
 from .modules import LRN, AvgPool, Concat, Conv, Dropout, Flatten, Linear, MaxPool, Module, ReLU, Sequential
 from .modules.base import Shape
 
@@ -257,6 +257,21 @@ ZOO = {a.name: a for a in (vgg16, vgg19, caffenet, alexnet, squeezenet, lenet5)}
 # ---- Labels ----------------------------------------------------------------------------------------------------------
 
 
+def class_names(labels: str | PathLike[str] | Sequence[str] | None, outputs: int) -> tuple[str, ...]:
+    """The names of so many classes, which are given, in a file or not at all: then they are numbers.
+
+    Raises ModelFormatError as `read_labels` does, or if there are more or fewer.
+    """
+    if labels is None:
+        return tuple(map(str, range(outputs)))
+    is_file = isinstance(labels, (str, PathLike))
+    names = read_labels(labels) if is_file else tuple(labels)
+    if len(names) != outputs:
+        where = labels if is_file else "labels"
+        raise ModelFormatError(f"{where}: expected {outputs} names, one for each output, found {len(names)}")
+    return names
+
+
 def read_labels(file: str | PathLike[str]) -> tuple[str, ...]:
     """The names of the classes in a file: a line for each, or Keras' `imagenet_class_index.json`.
 
@@ -265,12 +280,12 @@ def read_labels(file: str | PathLike[str]) -> tuple[str, ...]:
     """
     path = Path(file)
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig").rstrip()
         pairs = _json_labels(json.loads(text)) if path.suffix == ".json" else [_split(line) for line in text.splitlines()]
     except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise ModelFormatError(f"{path}: expected names of classes: {error}") from error
+        raise ModelFormatError(f"{path}: expected names of classes: {brief(error)}") from error
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ModelFormatError(f'{path}: expected {{"0": ["n01440764", "tench"], …}}: {error}') from error
+        raise ModelFormatError(f'{path}: expected {{"0": ["n01440764", "tench"], …}}: {brief(error)}') from error
     for k, (_, name) in enumerate(pairs):
         if not name:
             raise ModelFormatError(f"{path}: class {k}: expected a name, found none")

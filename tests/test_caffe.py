@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from strategies import broken
 from test_real import closes, digits  # noqa: F401
 
 import lrp_toolbox as lrp
@@ -580,16 +581,15 @@ def test_channels_are_in_the_order_of_training(tmp_path):
 
 
 def test_labels(tmp_path):
-    words = ["tench, Tinca tinca", "goldfish", "hen", "ostrich", "crane é"]
-    (tmp_path / "words.txt").write_text("\n".join(words) + "\n", encoding="utf-8")
-    (tmp_path / "synsets.txt").write_text("".join(f"n0144076{k} {word}\r\n" for k, word in enumerate(words)), encoding="utf-8")
-    for labels in (words, tmp_path / "words.txt", str(tmp_path / "synsets.txt")):
-        assert toy(tmp_path, labels=labels).classes == tuple(words)
+    words = ("tench", "goldfish, Carassius auratus", "hen", "ostrich", "crane é")
+    (tmp_path / "words.txt").write_text("\n".join(words) + "\n", encoding="utf-8-sig")
+    for labels in (words, list(words), tmp_path / "words.txt", str(tmp_path / "words.txt")):
+        assert toy(tmp_path, labels=labels).classes == words
     assert toy(tmp_path).classes == tuple("01234")
     with pytest.raises(ModelFormatError, match=r"labels: expected 5 names, one for each output, found 4"):
         toy(tmp_path, labels=words[1:])
-    (tmp_path / "words.txt").write_bytes(b"\xff\xfe\n" * 5)
-    with pytest.raises(ModelFormatError, match=r"words\.txt: expected text in UTF-8"):
+    (tmp_path / "words.txt").write_text("\n".join(words[1:]), encoding="utf-8")
+    with pytest.raises(ModelFormatError, match=r"words\.txt: expected 5 names, one for each output, found 4"):
         toy(tmp_path, labels=tmp_path / "words.txt")
 
 
@@ -902,26 +902,6 @@ def loads_or_refuses(folder, **contents):
         assert model.net.output_shape(model.preprocessing.shape) == (len(model.classes),)
 
 
-@st.composite
-def broken(draw, content):
-    """A file with some bytes changed, left out or put in."""
-    content = bytearray(content)
-    for _ in range(draw(st.integers(1, 4))):
-        at = draw(st.integers(0, len(content) - 1))
-        how = draw(st.sampled_from(["flip", "set", "cut", "insert"]))
-        if how == "flip":
-            content[at] ^= 1 << draw(st.integers(0, 7))
-        elif how == "set":
-            content[at] = draw(st.integers(0, 255))
-        elif how == "cut":
-            del content[at : at + draw(st.integers(1, 9))]
-        else:
-            content[at:at] = draw(st.binary(min_size=1, max_size=9))
-        if not content:
-            break
-    return bytes(content)
-
-
 @given(broken(TOY_FILE))
 def test_broken_weights_load_or_are_refused(tmp_path_factory, weights):
     loads_or_refuses(tmp_path_factory.mktemp("broken"), weights=weights)
@@ -1048,7 +1028,15 @@ def test_hdf5_that_reaches_out_of_itself_is_refused(tmp_path):
 
 
 def test_what_is_no_description_is_refused(tmp_path):
-    for content in (TOY_FILE, PNG, b"\xff\xfe" + TOY.encode("utf-16-le"), bytes(100), b"layer " * 10000, b"a: [" * 5000):
+    for content in (
+        TOY_FILE,
+        PNG,
+        b"\xff\xfe" + TOY.encode("utf-16-le"),
+        bytes(100),
+        b"layer " * 10000,
+        b"a: [" * 5000,
+        rb'name: "\P"',
+    ):
         with pytest.raises(ModelFormatError, match=r"toy\.prototxt: expected the description of a network in text"):
             read_bytes(tmp_path, TOY_FILE, content)
 
@@ -1057,7 +1045,9 @@ def test_what_is_no_mean_is_refused(tmp_path):
     np.save(tmp_path / "mean.npy", np.ones((3, 4, 4)))
     npy = (tmp_path / "mean.npy").read_bytes()
     huge = npy.replace(b"(3, 4, 4)", b"(3, 99999999, 9999)".ljust(9)).replace(b" " * 10, b"", 1)
-    for content in (npy[:-1], npy[:40], huge, PNG, TOY_FILE, b"", npy.replace(b"<f8", b"|O8")):
+    infinite = npy[:128] + np.asarray([np.inf, -np.inf] * 24).tobytes()
+    unended, odd = npy.replace(b"}", b"(", 1), npy.replace(b"(3, 4, 4)", b"(3, 4\n 4")
+    for content in (npy[:-1], npy[:40], huge, PNG, TOY_FILE, b"", npy.replace(b"<f8", b"|O8"), infinite, unended, odd):
         (tmp_path / "mean.npy").write_bytes(content)
         with pytest.raises(ModelFormatError, match=r"mean\.npy: "):
             read_bytes(tmp_path, TOY_FILE, mean=tmp_path / "mean.npy")

@@ -22,7 +22,7 @@ from lrp_toolbox.io import ModelFormatError, load, save
 KERAS_2 = Path(__file__).parent / "keras_files"
 NETS = ["convolutions", "separable", "pooling", "global_max", "activations", "normalised", "padded", "branches", "nested",
         "rescaled", "rescaled_within", "grey", "dense", "any_size", "wide"]  # fmt: skip
-SHAPES = {"dense": (4, 4, 3), "any_size": (7, 7, 3)}  # of pictures, where the file does not say
+SIZES = {"dense": (4, 4), "any_size": (7, 7)}  # of pictures, where the file does not say
 
 
 def write(folder, *names):
@@ -41,7 +41,7 @@ def keras_3(tmp_path_factory):
 def read(folder, net, ending, **arguments):
     alone = ending in (".weights.h5", ".old.h5")
     architecture = folder / f"{net}.json" if alone else None
-    return read_keras(folder / f"{net}{ending}", architecture, input_shape=SHAPES.get(net), **arguments)
+    return read_keras(folder / f"{net}{ending}", architecture, size=SIZES.get(net), **arguments)
 
 
 def check(folder, net, ending):
@@ -100,16 +100,16 @@ def test_rescaling_at_the_input_joins_the_preprocessing(keras_3):
     assert model.preprocessing.scale == 1 / 127.5
     grey = read(keras_3, "grey", ".keras")
     assert grey.preprocessing == lrp.Preprocessing((7, 5), channels="L", mean=(0.0,), scale=1 / 255)
-    given = lrp.Preprocessing((6, 6), "crop", mean=(1.0, 2.0, 3.0), scale=2.0)
-    both = read_keras(keras_3 / "rescaled.keras", preprocessing=given).preprocessing
+    both = read_keras(keras_3 / "rescaled.keras", fit="crop", mean=(1.0, 2.0, 3.0), scale=2.0).preprocessing
+    assert (both.size, both.fit, both.channels) == ((6, 6), "crop", "RGB")
     x = np.arange(3.0)
     with h5py.File(keras_3 / "rescaled.h5") as stored:
         mean = next(stored["model_weights"][n][n]["mean"][()] for n in stored["model_weights"] if n.startswith("norm"))
-    np.testing.assert_allclose((x - both.mean) * both.scale, ((x - given.mean) * 2 / 127.5 - 1) - mean, rtol=1e-6)
+    np.testing.assert_allclose((x - both.mean) * both.scale, ((x - (1.0, 2.0, 3.0)) * 2 / 127.5 - 1) - mean, rtol=1e-6)
 
 
 def test_the_end_is_said_and_can_be_kept(keras_3):
-    model = read(keras_3, "dense", ".keras", classes=["a", "b", "c", "d"])
+    model = read(keras_3, "dense", ".keras", labels=["a", "b", "c", "d"])
     assert "softmax at the end is left off: the outputs are logits" in model.card
     assert model.classes == ("a", "b", "c", "d")
     with pytest.raises(TypeError, match="explain the logits"):
@@ -198,8 +198,11 @@ def test_a_description_that_does_not_hold_is_refused(tmp_path, change, parts):
 def test_arguments_that_do_not_fit_are_named(tmp_path):
     whole = KERAS_2 / "branches.h5"
     for message, arguments in [
-        ("input_shape: expected one that fits [8, 8, 3]", {"input_shape": (9, 8, 3)}),
-        ("classes: expected 4 names, one for each output", {"classes": ["a"]}),
+        ("size: expected one that fits [8, 8, 3]", {"size": (9, 8)}),
+        ("labels: expected 4 names, one for each output, found 1", {"labels": ["a"]}),
+        ("channels: expected 3, as the input of", {"channels": "L"}),
+        ("mean: expected a number for each of RGB", {"mean": (1, 2)}),
+        ("mean: expected a number for each of BGR", {"mean": (1, 2, np.nan), "channels": "BGR"}),
         ("architecture: expected None", {"architecture": "vgg16"}),
     ]:
         with pytest.raises(ValueError, match=message.replace("[", r"\[")):
