@@ -126,7 +126,9 @@ def load(name: str | os.PathLike[str], dtype: Any = np.float32) -> Model:
         raise ModelFormatError(f"{where}: {error}") from error
     if arrays:
         raise ModelFormatError(f"{folder / 'weights.npz'}: arrays that no layer asks for: {', '.join(sorted(arrays))}")
-    card, example = folder / "README.md", spec.get("example")
+    card, example = folder / "README.md", spec.get("example", "")
+    if not isinstance(example, str):
+        raise ModelFormatError(f"{where}: example: expected the name of a file, found {brief(example)}")
     return Model(
         name=str(spec.get("name", folder.name)),
         net=net,

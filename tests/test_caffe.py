@@ -115,8 +115,6 @@ def test_caffenet(data, tmp_path, old):
         assert closes(lrp.explain(model, x[0]), 1e-4)
 
 
-VGG16 = [(2, 64), (2, 128), (3, 256), (3, 512), (3, 512)]
-
 IN_A_PROCESS_OF_ITS_OWN = """
 import sys, time
 import numpy as np
@@ -138,29 +136,7 @@ if explained == "True":
 
 @pytest.mark.parametrize("old", [False, True], ids=["new form", "old form"])
 def test_vgg16_in_ten_seconds_and_a_gigabyte_and_a_half(tmp_path, old):
-    lines, sizes, below, depth = ['name: "VGG16" input: "data" input_dim: [1, 3, 224, 224]\n'], [], "data", 3
-    for block, (n, channels) in enumerate(VGG16, 1):
-        for k in range(1, n + 1):
-            name = f"conv{block}_{k}"
-            parameters = f"convolution_param {{ num_output: {channels} pad: 1 kernel_size: 3 }}"
-            lines += [files.text("Convolution", name, [below], [name], parameters, old)]
-            lines += [files.text("ReLU", f"relu{block}_{k}", [name], [name], old=old)]
-            sizes.append((name, (channels, depth, 3, 3)))
-            below, depth = name, channels
-        pooling = "pooling_param { pool: MAX kernel_size: 2 stride: 2 }"
-        lines += [files.text("Pooling", f"pool{block}", [below], [f"pool{block}"], pooling, old)]
-        below = f"pool{block}"
-    for name, n_in, n_out in (("fc6", 25088, 4096), ("fc7", 4096, 4096), ("fc8", 4096, 1000)):
-        parameters = f"inner_product_param {{ num_output: {n_out} }}"
-        lines += [files.text("InnerProduct", name, [below], [name], parameters, old)]
-        lines += [files.text("ReLU", f"relu{name}", [name], [name], old=old)] if name != "fc8" else []
-        sizes.append((name, (n_out, n_in)))
-        below = name
-    prototxt = tmp_path / "vgg16.prototxt"
-    prototxt.write_text("".join(lines))
-    rng = np.random.default_rng(0)
-    layers = ((name, [files.noise(rng, *shape), files.noise(rng, shape[0])]) for name, shape in sizes)
-    weights = files.write_weights(tmp_path / "vgg16.caffemodel", layers, old)
+    prototxt, weights = files.write_vgg16(tmp_path, old)
     assert weights.stat().st_size > 550_000_000
     x = np.random.default_rng(1).standard_normal((1, 224, 224, 3), dtype=np.float32) * 60
     np.save(tmp_path / "x.npy", x)
@@ -621,6 +597,12 @@ def test_any_blob_may_be_the_output(tmp_path):
     [
         ('type: "ReLU"', 'type: "LSTM"', "toy.prototxt: relu: expected one of the layers BatchNorm, Concat, Convolution, "),
         ('type: "ReLU"', "", "toy.prototxt: relu: expected one of the layers"),
+        (
+            "dim: 6 dim: 5",
+            "dim: 99999 dim: 99999",
+            "toy.prototxt: data: expected a map of at most 268435456 numbers, found (99999,",
+        ),
+        ("kernel_size: 3 }", "kernel_size: 3 pad: 9999 }", "toy.prototxt: conv: expected a map of at most 268435456 numbers"),
         ('type: "ReLU" bottom: "conv"', 'type: "ReLU" bottom: "cave"', "relu: expected a layer before it that makes 'cave'"),
         ('bottom: "data" top: "conv"', 'bottom: "fc" top: "conv"', "conv: expected a layer before it that makes 'fc'"),
         ('type: "ReLU" bottom: "conv"', 'type: "ReLU"', "relu: expected to make a blob of its own, or what it reads"),

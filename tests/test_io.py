@@ -112,6 +112,7 @@ def layer(spec, name):
         (lambda s: layer(s, "conv1")["w"].update(array="conv9.w"), "net/conv1: w: no array 'conv9.w' in weights.npz"),
         (lambda s: s["net"]["modules"].pop(2), "expects"),
         (lambda s: s.update(net=[]), "net: type: expected one of"),
+        (lambda s: s.update(example=3), "example: expected the name of a file, found 3"),
     ],
 )
 def test_a_broken_description_is_refused(tmp_path, change, message):

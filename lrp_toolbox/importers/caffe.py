@@ -34,7 +34,7 @@ from ..modules import Module
 from ..modules.base import Shape, as_pair
 from ..zoo import class_names
 from . import hdf5
-from .graph import Node, build
+from .graph import Node, build, require_size
 
 File = str | os.PathLike[str]
 
@@ -542,6 +542,7 @@ class _Converter:
         if module.input_axes not in (None, len(x.shape)):
             raise ValueError(f"expected an input of {module.input_axes} axes, found the shape {x.shape}")
         shape = module.output_shape(x.shape)
+        require_size(shape, f"{self.graph.file}: {name}")
         self._make(Node(name, (x.key,), module))
         if len(shape) == 3:
             return _Value(name, shape)
@@ -767,7 +768,9 @@ def _source(graph: _Graph, key: str, steps: Sequence[_Step], weights: _Weights, 
     height, width = as_pair("size", size, 1) if size else (crop, crop) if crop else dims[2:]
     if dims[1] not in (1, 3) or height < 1 or width < 1:
         _fail(graph.file, key, "pictures of 1 or 3 channels", f"channels, height and width {dims[1], height, width}")
-    return _Value(key, (int(height), int(width), int(dims[1])))
+    shape = (int(height), int(width), int(dims[1]))
+    require_size(shape, f"{graph.file}: {key}")
+    return _Value(key, shape)
 
 
 def _data_mean(file: Path, source: _Value, transform: Any) -> tuple[float, ...]:

@@ -55,12 +55,11 @@ from ..modules.base import Shape, as_pair
 from ..modules.container import Branches
 from ..zoo import class_names
 from . import hdf5
-from .graph import Node, build
+from .graph import MOST_NUMBERS, Node, build, require_size
 
 MOST_TEXT = 1 << 26  # bytes of JSON
 MOST_LAYERS = 10_000
 MOST_NESTED = 8  # models within models
-MOST_NUMBERS = 1 << 28  # in a map
 
 File = str | os.PathLike[str]
 Border = tuple[tuple[int, int], tuple[int, int]]  # ((top, bottom), (left, right))
@@ -568,10 +567,7 @@ class _Graph:
             x = self.add("flatten", Flatten(), x)
         y = self.call(model, [x])
         target = self._without_activation(y) if logits else y.name
-        try:
-            return build(list(self.nodes.values()), INPUT, target, self.where), y.shape
-        except RecursionError:
-            raise ModelFormatError(f"{self.where}: branches within branches, too deep to follow") from None
+        return build(list(self.nodes.values()), INPUT, target, self.where), y.shape
 
     def _without_activation(self, y: _Value) -> str:
         """The name of the output, once a softmax or sigmoid at the end is gone."""
@@ -600,8 +596,7 @@ class _Graph:
         return self._enter(layer.name, tuple(x.name for x in inputs), kind, shape, all(x.nonneg for x in inputs))
 
     def _enter(self, name: str, inputs: tuple[str, ...], module: Module | type[Branches], shape: Shape, nonneg: bool) -> _Value:
-        if math.prod(shape) > MOST_NUMBERS:
-            raise ModelFormatError(f"{self.where}: {name}: expected a map of at most {MOST_NUMBERS} numbers, found {shape}")
+        require_size(shape, f"{self.where}: {name}")
         free = next(n for n in (name, *(f"{name}_{k}" for k in range(2, len(self.nodes) + 3))) if n not in self.nodes)
         self.nodes[free] = Node(free, inputs, module)
         return _Value(free, shape, nonneg)
