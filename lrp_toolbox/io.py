@@ -30,6 +30,7 @@ from .modules import Module
 from .modules.container import Container
 
 FORMAT = 1
+MOST_TEXT = 1 << 26  # bytes of JSON
 LARGE = 1 << 26  # bytes of weights from which on they are not compressed: VGG-16 would take a minute, to be 7 % smaller
 TYPES: dict[str, type[Module]] = {
     name: cls for name in modules.__all__ if isinstance(cls := getattr(modules, name), type) and issubclass(cls, Module)
@@ -141,9 +142,20 @@ def load(name: str | os.PathLike[str], dtype: Any = np.float32) -> Model:
     )
 
 
+def read_at_most(file: Path, most: int) -> bytes:
+    """What is in a file. Raises ModelFormatError if that is more than `most` bytes."""
+    with file.open("rb") as opened:
+        content = opened.read(most + 1)
+    if len(content) > most:
+        raise ModelFormatError(f"{file}: expected at most {most:,} bytes, found more: another kind of file?")
+    return content
+
+
 def read_json(file: Path) -> dict[str, Any]:
+    """The object in a JSON file. Raises ModelFormatError if there is none."""
+    content = read_at_most(file, MOST_TEXT)
     try:
-        spec = json.loads(file.read_text(encoding="utf-8"))
+        spec = json.loads(content)
     except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise ModelFormatError(f"{file}: expected JSON: {error}") from error
     if not isinstance(spec, dict):

@@ -23,7 +23,7 @@ import numpy as np
 from .backend import Array
 from .composites import WEIGHTED, places
 from .data import Preprocessing
-from .io import Model, ModelFormatError, brief
+from .io import Model, ModelFormatError, brief, read_at_most
 from .modules import LRN, AvgPool, Concat, Conv, Dropout, Flatten, Linear, MaxPool, Module, ReLU, Sequential
 from .modules.base import Shape
 
@@ -256,6 +256,8 @@ ZOO = {a.name: a for a in (vgg16, vgg19, caffenet, alexnet, squeezenet, lenet5)}
 
 # ---- Labels ----------------------------------------------------------------------------------------------------------
 
+MOST_LABELS = 1 << 24  # bytes; those of ImageNet's thousand classes have 31,675
+
 
 def class_names(labels: str | PathLike[str] | Sequence[str] | None, outputs: int) -> tuple[str, ...]:
     """The names of so many classes, which are given, in a file or not at all: then they are numbers.
@@ -264,10 +266,8 @@ def class_names(labels: str | PathLike[str] | Sequence[str] | None, outputs: int
     """
     if labels is None:
         return tuple(map(str, range(outputs)))
-    is_file = isinstance(labels, (str, PathLike))
-    names = read_labels(labels) if is_file else tuple(labels)
+    where, names = (labels, read_labels(labels)) if isinstance(labels, (str, PathLike)) else ("labels", tuple(labels))
     if len(names) != outputs:
-        where = labels if is_file else "labels"
         raise ModelFormatError(f"{where}: expected {outputs} names, one for each output, found {len(names)}")
     return names
 
@@ -279,8 +279,9 @@ def read_labels(file: str | PathLike[str]) -> tuple[str, ...]:
     behind them if there are two such classes. Raises ModelFormatError if the file is empty or no text, or for an empty line.
     """
     path = Path(file)
+    content = read_at_most(path, MOST_LABELS)
     try:
-        text = path.read_text(encoding="utf-8-sig").rstrip()
+        text = content.decode("utf-8-sig").rstrip()
         pairs = _json_labels(json.loads(text)) if path.suffix == ".json" else [_split(line) for line in text.splitlines()]
     except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise ModelFormatError(f"{path}: expected names of classes: {brief(error)}") from error

@@ -1033,3 +1033,14 @@ def test_what_is_no_mean_is_refused(tmp_path):
         (tmp_path / "mean.npy").write_bytes(content)
         with pytest.raises(ModelFormatError, match=r"mean\.npy: "):
             read_bytes(tmp_path, TOY_FILE, mean=tmp_path / "mean.npy")
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="no file here that never ends")
+def test_files_that_never_end_are_refused(tmp_path):
+    (tmp_path / "toy.prototxt").write_text(TOY)
+    stored = files.write_weights(tmp_path / "toy.caffemodel", toy_weights().items())
+    for arguments, options in [(("/dev/zero", stored), {}), ((tmp_path / "toy.prototxt", stored), {"mean": "/dev/zero"})]:
+        with pytest.raises(ModelFormatError, match=r"/dev/zero: expected at most [\d,]+ bytes, found more"):
+            read_caffe(*arguments, **options)
+    with pytest.raises(ModelFormatError, match=r"/dev/zero: expected the weights of a network, found none"):
+        read_caffe(tmp_path / "toy.prototxt", "/dev/zero")

@@ -29,7 +29,7 @@ except ModuleNotFoundError as error:
 from .. import modules
 from ..backend import Array
 from ..data import Preprocessing
-from ..io import BROKEN, Model, ModelFormatError, brief
+from ..io import BROKEN, Model, ModelFormatError, brief, read_at_most
 from ..modules import Module
 from ..modules.base import Shape, as_pair
 from ..zoo import class_names
@@ -132,16 +132,12 @@ def _fail(file: Path, where: str, expected: str, found: str) -> NoReturn:
 
 # ---- The description -------------------------------------------------------------------------------------------------
 
-LARGEST_DESCRIPTION = 1 << 23  # bytes; that of ResNet-152 has some 100,000
+MOST_TEXT = 1 << 23  # bytes of a description; that of ResNet-152 has some 100,000
 
 
 def _read_description(file: Path) -> Any:
     """The NetParameter in a text file, with its layers in the new form."""
-    with file.open("rb") as opened:
-        content = opened.read(LARGEST_DESCRIPTION + 1)
-    if len(content) > LARGEST_DESCRIPTION:
-        _fail(file, "", "the description of a network in text", f"{LARGEST_DESCRIPTION:,} bytes and more; the weights?")
-    net = schema.NetParameter()
+    content, net = read_at_most(file, MOST_TEXT), schema.NetParameter()
     try:
         text_format.Parse(content.decode("utf-8-sig"), net, allow_unknown_field=True)
     except (text_format.ParseError, ValueError, RecursionError, DeprecationWarning) as error:
@@ -328,6 +324,7 @@ _DATA: dict[str, Callable[[Any], list[Sequence[int] | None]]] = {
 MOST_FIELDS = 100_000  # of a network: its layers, and little else
 MOST_BLOBS = 64  # of a layer
 MOST_AXES = 32  # of a blob: Caffe's own limit
+MOST_MEAN = 1 << 28  # bytes of a mean picture; that of ImageNet has some 786,000
 
 
 @dataclass(frozen=True)
@@ -796,7 +793,7 @@ def _mean(mean: File | Sequence[float], channels: int) -> tuple[float, ...]:
         except BROKEN as error:
             raise ModelFormatError(f"{file}: not a readable .npy: {brief(error)}") from error
     else:
-        a = _array(file, "mean", _parse(file, "mean", schema.BlobProto(), file.read_bytes()))
+        a = _array(file, "mean", _parse(file, "mean", schema.BlobProto(), read_at_most(file, MOST_MEAN)))
     a = a[0] if a.ndim == 4 and len(a) == 1 else a
     if a.dtype.kind != "f" or a.ndim not in (1, 3) or len(a) != channels or not a.size:
         _fail(file, "mean", f"floats of shape ({channels}) or ({channels}, height, width)", f"{a.dtype} of shape {a.shape}")

@@ -27,7 +27,7 @@ import numpy as np
 
 from ..backend import Array
 from ..data import Preprocessing
-from ..io import Model, ModelFormatError, brief
+from ..io import MOST_TEXT, Model, ModelFormatError, brief, read_at_most
 from ..modules import (
     Add,
     AvgPool,
@@ -57,7 +57,6 @@ from ..zoo import class_names
 from . import hdf5
 from .graph import MOST_NUMBERS, Node, build, require_size
 
-MOST_TEXT = 1 << 26  # bytes of JSON
 MOST_LAYERS = 10_000
 MOST_NESTED = 8  # models within models
 
@@ -179,8 +178,7 @@ def _architecture(path: Path, given: File | None) -> Any:
         )
     if str(given) in VGG:
         return _vgg(str(given))
-    with Path(given).open("rb") as file:
-        return _parse(file.read(MOST_TEXT + 1), f"{given}")
+    return _parse(read_at_most(Path(given), MOST_TEXT), f"{given}")
 
 
 def _usual(model: _Layer, shape: Shape) -> tuple[Literal["RGB", "BGR", "L"], tuple[float, ...]]:
