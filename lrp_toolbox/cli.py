@@ -17,7 +17,7 @@ from . import __version__
 from .attribution import LRP, METHODS, parse_method
 from .attribution.base import settle
 from .attribution.names import RULE_NAMES, parameters
-from .data import Preprocessing, read_photo
+from .data import read_photo
 from .explain import Explanation
 from .io import Model, available, load, require_model_folder, save
 from .ledger import REASONS
@@ -288,34 +288,25 @@ def _mean(text: str) -> Path | tuple[float, ...]:
 def _import_caffe(a: argparse.Namespace) -> None:
     from .importers.caffe import read_caffe
 
-    labels = _before_import(a)
-    given = {"mean": a.mean, "scale": a.scale, "channels": a.channels, "fit": a.fit, "size": a.size and tuple(a.size)}
-    given = {name: value for name, value in given.items() if value is not None}
-    _finish_import(read_caffe(a.prototxt, a.weights, labels=labels, output=a.blob, ignore=a.ignore, **given), a.output)
+    given = _before_import(a)
+    _finish_import(read_caffe(a.prototxt, a.weights, output=a.blob, ignore=a.ignore, **given), a.output)
 
 
 def _import_keras(a: argparse.Namespace) -> None:
     from .importers.keras import read_keras
 
-    labels = _before_import(a)
-    shape = None if a.size is None else (*a.size, 1 if a.channels == "L" else 3)
-    preprocessing = None
-    given = {"fit": a.fit, "channels": a.channels, "mean": a.mean, "scale": a.scale}
-    given = {name: value for name, value in given.items() if value is not None}
-    if given:
-        if isinstance(a.mean, Path):
-            raise ValueError(f"--mean: expected numbers, one a channel, got {str(a.mean)!r}")
-        if a.size is None:
-            raise ValueError(f"--{next(iter(given))}: expected --size HEIGHT WIDTH beside it")
-        preprocessing = Preprocessing(tuple(a.size), **{"mean": (0.0,) * len(a.channels or "RGB"), **given})
-    model = read_keras(a.file, a.architecture, input_shape=shape, preprocessing=preprocessing, classes=labels)
-    _finish_import(model, a.output)
+    given = _before_import(a)
+    if isinstance(a.mean, Path):
+        raise ValueError(f"--mean: expected numbers, one a channel, got {str(a.mean)!r}")
+    _finish_import(read_keras(a.file, a.architecture, **given), a.output)
 
 
-def _before_import(a: argparse.Namespace) -> tuple[str, ...] | None:
-    """The names of the classes, if any were given. Raises ValueError if the output is a folder of something else."""
+def _before_import(a: argparse.Namespace) -> dict[str, Any]:
+    """What is said of photographs and classes. Raises ValueError if the output is a folder of something else."""
     require_model_folder(a.output)
-    return None if a.labels is None else read_labels(a.labels)
+    labels, size = a.labels and read_labels(a.labels), a.size and tuple(a.size)
+    given = {"labels": labels, "mean": a.mean, "scale": a.scale, "channels": a.channels, "fit": a.fit, "size": size}
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def _finish_import(model: Model, output: Path) -> None:

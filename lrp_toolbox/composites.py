@@ -88,9 +88,10 @@ def _walk(module: Module, name: str, shape: Shape, depth: int, pools: int, found
 
 
 def is_dense(place: Place) -> bool:
-    """A Linear, or a Conv in its role: one whose kernel covers the whole map, so that one row and column come out."""
-    if isinstance(place.module, Conv):
-        return place.output_shape[-3:-1] == (1, 1) and tuple(place.module.w.shape[:2]) == place.shape[-3:-1]
+    """A Linear, or a Conv or pooling in its role: one that covers the whole map, so that one row and column come out."""
+    if isinstance(place.module, (Conv, *POOLING)):
+        kernel = place.module.w.shape[:2] if isinstance(place.module, Conv) else place.module.kernel
+        return place.output_shape[-3:-1] == (1, 1) and (kernel is None or tuple(kernel) == place.shape[-3:-1])
     return isinstance(place.module, Linear)
 
 
@@ -246,7 +247,7 @@ def lrp_cmp(
     LRP_CMP:α1+♭              ``lrp_cmp(alpha=1, flat=1)``
     LRP_CMP:α2+♭              ``lrp_cmp(alpha=2, flat=1)``: the best of Table I, the default
     Fig. 1(f)                 ``lrp_cmp(alpha=1, flat=3)``: the first three convolutions
-    Fig. 1(g)                 ``lrp_cmp(flat="all")``: all convolutions and pooling layers
+    Fig. 1(g)                 ``lrp_cmp(flat="all")``: all convolutions and pooling layers, but not those that are dense
     ========================  ==========================================================
 
     `flat` counts convolutions from the input; with `pooling=True` it counts pooling layers, too, and flattens them.

@@ -12,7 +12,9 @@ import shutil
 import site
 import sys
 import tempfile
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +30,7 @@ from .modules import Module
 from .modules.container import Container
 
 FORMAT = 1
+MOST_TEXT = 1 << 26  # bytes of JSON
 LARGE = 1 << 26  # bytes of weights from which on they are not compressed: VGG-16 would take a minute, to be 7 % smaller
 TYPES: dict[str, type[Module]] = {
     name: cls for name in modules.__all__ if isinstance(cls := getattr(modules, name), type) and issubclass(cls, Module)
@@ -104,11 +107,11 @@ def load(name: str | os.PathLike[str], dtype: Any = np.float32) -> Model:
                 f"no model {str(name)!r}: neither a folder with a model.json, nor one of {', '.join(known) or '(none)'}{how}"
             )
         folder = known[str(name)]
-    spec = _read_json(folder / "model.json")
+    spec = read_json(folder / "model.json")
     where = f"{folder / 'model.json'}"
     if spec.get("format") != FORMAT:
         raise ModelFormatError(f"{where}: format: expected {FORMAT}, found {spec.get('format')!r}")
-    arrays = _read_arrays(folder / "weights.npz", np.dtype(dtype))
+    arrays = read_arrays(folder / "weights.npz", np.dtype(dtype))
     try:
         net = _build(spec["net"], arrays, "net")
         preprocessing = Preprocessing(**spec["preprocessing"])
@@ -124,7 +127,9 @@ def load(name: str | os.PathLike[str], dtype: Any = np.float32) -> Model:
         raise ModelFormatError(f"{where}: {error}") from error
     if arrays:
         raise ModelFormatError(f"{folder / 'weights.npz'}: arrays that no layer asks for: {', '.join(sorted(arrays))}")
-    card, example = folder / "README.md", spec.get("example")
+    card, example = folder / "README.md", spec.get("example", "")
+    if not isinstance(example, str):
+        raise ModelFormatError(f"{where}: example: expected the name of a file, found {brief(example)}")
     return Model(
         name=str(spec.get("name", folder.name)),
         net=net,
@@ -137,9 +142,20 @@ def load(name: str | os.PathLike[str], dtype: Any = np.float32) -> Model:
     )
 
 
-def _read_json(file: Path) -> dict[str, Any]:
+def read_at_most(file: Path, most: int) -> bytes:
+    """What is in a file. Raises ModelFormatError if that is more than `most` bytes."""
+    with file.open("rb") as opened:
+        content = opened.read(most + 1)
+    if len(content) > most:
+        raise ModelFormatError(f"{file}: expected at most {most:,} bytes, found more: another kind of file?")
+    return content
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """The object in a JSON file. Raises ModelFormatError if there is none."""
+    content = read_at_most(file, MOST_TEXT)
     try:
-        spec = json.loads(file.read_text(encoding="utf-8"))
+        spec = json.loads(content)
     except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise ModelFormatError(f"{file}: expected JSON: {error}") from error
     if not isinstance(spec, dict):
@@ -147,7 +163,18 @@ def _read_json(file: Path) -> dict[str, Any]:
     return spec
 
 
-def _read_arrays(file: Path, dtype: np.dtype[Any]) -> dict[str, Array]:
+# NumPy's words for a broken .npy or .npz, and those of what it reads them with
+BROKEN = (ValueError, TypeError, KeyError, OSError, EOFError, MemoryError, RecursionError, SyntaxError, NotImplementedError,
+          tokenize.TokenError, zipfile.BadZipFile, zlib.error)  # fmt: skip
+
+
+def brief(value: object) -> str:
+    """A value, or an error, in an error message."""
+    text = str(value) if isinstance(value, BaseException) else repr(value)
+    return text if len(text) <= 200 else f"{text[:197]}..."
+
+
+def read_arrays(file: Path, dtype: np.dtype[Any]) -> dict[str, Array]:
     """The arrays of a .npz in `dtype`. Raises ModelFormatError if one cannot be read, is no number or is not finite."""
     if not file.is_file():
         raise ModelFormatError(f"{file}: there is no such file")
@@ -157,19 +184,24 @@ def _read_arrays(file: Path, dtype: np.dtype[Any]) -> dict[str, Array]:
             if not hasattr(stored, "files"):
                 raise ModelFormatError(f"{file}: expected a .npz, found a single array")
             for name in stored.files:
-                a = stored[name]
-                if a.dtype.kind != "f":
-                    raise ModelFormatError(f"{file}: {name}: expected floating-point numbers, found {a.dtype}")
-                if not np.isfinite(a).all():
-                    raise ModelFormatError(f"{file}: {name}: expected finite numbers, found NaN or infinity")
-                arrays[name] = a.astype(dtype, copy=False)
-    except (zipfile.BadZipFile, OSError, EOFError, KeyError, NotImplementedError) as error:
-        raise ModelFormatError(f"{file}: not a readable .npz: {error}") from error
+                arrays[name] = _finite(stored[name], f"{file}: {name}", dtype)
     except ModelFormatError:
         raise
-    except ValueError as error:
-        raise ModelFormatError(f"{file}: not a readable .npz: {error}") from error
+    except BROKEN as error:
+        raise ModelFormatError(f"{file}: not a readable .npz: {brief(error)}") from error
     return arrays
+
+
+def _finite(a: Any, where: str, dtype: np.dtype[Any]) -> Array:
+    if not isinstance(a, np.ndarray):  # np.load hands out what has no header of NumPy's as bytes
+        raise ModelFormatError(f"{where}: expected an array, found {brief(a)}")
+    if a.dtype.kind != "f":
+        raise ModelFormatError(f"{where}: expected floating-point numbers, found {a.dtype}")
+    with np.errstate(over="ignore"):  # what does not fit is refused here
+        a = a.astype(dtype, copy=False)
+    if not np.isfinite(a).all():
+        raise ModelFormatError(f"{where}: expected finite numbers, found NaN or infinity")
+    return a
 
 
 # ---- Nets as data ----------------------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ import numpy as np
 from .backend import Array
 from .composites import WEIGHTED, places
 from .data import Preprocessing
-from .io import Model, ModelFormatError
+from .io import Model, ModelFormatError, brief, read_at_most
 from .modules import LRN, AvgPool, Concat, Conv, Dropout, Flatten, Linear, MaxPool, Module, ReLU, Sequential
 from .modules.base import Shape
 
@@ -256,6 +256,21 @@ ZOO = {a.name: a for a in (vgg16, vgg19, caffenet, alexnet, squeezenet, lenet5)}
 
 # ---- Labels ----------------------------------------------------------------------------------------------------------
 
+MOST_LABELS = 1 << 24  # bytes; those of ImageNet's thousand classes have 31,675
+
+
+def class_names(labels: str | PathLike[str] | Sequence[str] | None, outputs: int) -> tuple[str, ...]:
+    """The names of so many classes, which are given, in a file or not at all: then they are numbers.
+
+    Raises ModelFormatError as `read_labels` does, or if there are more or fewer.
+    """
+    if labels is None:
+        return tuple(map(str, range(outputs)))
+    where, names = (labels, read_labels(labels)) if isinstance(labels, (str, PathLike)) else ("labels", tuple(labels))
+    if len(names) != outputs:
+        raise ModelFormatError(f"{where}: expected {outputs} names, one for each output, found {len(names)}")
+    return names
+
 
 def read_labels(file: str | PathLike[str]) -> tuple[str, ...]:
     """The names of the classes in a file: a line for each, or Keras' `imagenet_class_index.json`.
@@ -264,13 +279,14 @@ def read_labels(file: str | PathLike[str]) -> tuple[str, ...]:
     behind them if there are two such classes. Raises ModelFormatError if the file is empty or no text, or for an empty line.
     """
     path = Path(file)
+    content = read_at_most(path, MOST_LABELS)
     try:
-        text = path.read_text(encoding="utf-8")
+        text = content.decode("utf-8-sig").rstrip()
         pairs = _json_labels(json.loads(text)) if path.suffix == ".json" else [_split(line) for line in text.splitlines()]
     except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise ModelFormatError(f"{path}: expected names of classes: {error}") from error
+        raise ModelFormatError(f"{path}: expected names of classes: {brief(error)}") from error
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ModelFormatError(f'{path}: expected {{"0": ["n01440764", "tench"], …}}: {error}') from error
+        raise ModelFormatError(f'{path}: expected {{"0": ["n01440764", "tench"], …}}: {brief(error)}') from error
     for k, (_, name) in enumerate(pairs):
         if not name:
             raise ModelFormatError(f"{path}: class {k}: expected a name, found none")

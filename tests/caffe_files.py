@@ -61,3 +61,29 @@ def noise(rng, *shape):
     fan_in = int(np.prod(shape[1:])) or 1
     pool = rng.standard_normal(min(int(np.prod(shape)), 1_000_003), dtype=np.float32)
     return np.resize(pool, shape) * np.float32((2 / fan_in) ** 0.5)
+
+
+def write_vgg16(folder, old=False):
+    """VGG-16 of full size with random weights: its description and its .caffemodel."""
+    lines, sizes, below, depth = ['name: "VGG16" input: "data" input_dim: [1, 3, 224, 224]\n'], [], "data", 3
+    for block, (n, channels) in enumerate([(2, 64), (2, 128), (3, 256), (3, 512), (3, 512)], 1):
+        for k in range(1, n + 1):
+            name = f"conv{block}_{k}"
+            parameters = f"convolution_param {{ num_output: {channels} pad: 1 kernel_size: 3 }}"
+            lines += [text("Convolution", name, [below], [name], parameters, old)]
+            lines += [text("ReLU", f"relu{block}_{k}", [name], [name], old=old)]
+            sizes.append((name, (channels, depth, 3, 3)))
+            below, depth = name, channels
+        pooling = "pooling_param { pool: MAX kernel_size: 2 stride: 2 }"
+        lines += [text("Pooling", f"pool{block}", [below], [f"pool{block}"], pooling, old)]
+        below = f"pool{block}"
+    for name, n_in, n_out in (("fc6", 25088, 4096), ("fc7", 4096, 4096), ("fc8", 4096, 1000)):
+        lines += [text("InnerProduct", name, [below], [name], f"inner_product_param {{ num_output: {n_out} }}", old)]
+        lines += [text("ReLU", f"relu{name}", [name], [name], old=old)] if name != "fc8" else []
+        sizes.append((name, (n_out, n_in)))
+        below = name
+    prototxt = folder / "vgg16.prototxt"
+    prototxt.write_text("".join(lines))
+    rng = np.random.default_rng(0)
+    layers = ((name, [noise(rng, *shape), noise(rng, shape[0])]) for name, shape in sizes)
+    return prototxt, write_weights(folder / "vgg16.caffemodel", layers, old)

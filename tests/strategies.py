@@ -189,3 +189,23 @@ def rules(draw):
             ]
         )
     )
+
+
+@st.composite
+def broken(draw, content):
+    """A file with some bytes changed, left out or put in."""
+    content = bytearray(content)
+    for _ in range(draw(st.integers(1, 4))):
+        at = draw(st.integers(0, len(content) - 1))
+        how = draw(st.sampled_from(["flip", "set", "cut", "insert"]))
+        if how == "flip":
+            content[at] ^= 1 << draw(st.integers(0, 7))
+        elif how == "set":
+            content[at] = draw(st.integers(0, 255))
+        elif how == "cut":
+            del content[at : at + draw(st.integers(1, 9))]
+        else:
+            content[at:at] = draw(st.binary(min_size=1, max_size=9))
+        if not content:
+            break
+    return bytes(content)

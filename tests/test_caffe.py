@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from strategies import broken
 from test_real import closes, digits  # noqa: F401
 
 import lrp_toolbox as lrp
@@ -114,8 +115,6 @@ def test_caffenet(data, tmp_path, old):
         assert closes(lrp.explain(model, x[0]), 1e-4)
 
 
-VGG16 = [(2, 64), (2, 128), (3, 256), (3, 512), (3, 512)]
-
 IN_A_PROCESS_OF_ITS_OWN = """
 import sys, time
 import numpy as np
@@ -137,29 +136,7 @@ if explained == "True":
 
 @pytest.mark.parametrize("old", [False, True], ids=["new form", "old form"])
 def test_vgg16_in_ten_seconds_and_a_gigabyte_and_a_half(tmp_path, old):
-    lines, sizes, below, depth = ['name: "VGG16" input: "data" input_dim: [1, 3, 224, 224]\n'], [], "data", 3
-    for block, (n, channels) in enumerate(VGG16, 1):
-        for k in range(1, n + 1):
-            name = f"conv{block}_{k}"
-            parameters = f"convolution_param {{ num_output: {channels} pad: 1 kernel_size: 3 }}"
-            lines += [files.text("Convolution", name, [below], [name], parameters, old)]
-            lines += [files.text("ReLU", f"relu{block}_{k}", [name], [name], old=old)]
-            sizes.append((name, (channels, depth, 3, 3)))
-            below, depth = name, channels
-        pooling = "pooling_param { pool: MAX kernel_size: 2 stride: 2 }"
-        lines += [files.text("Pooling", f"pool{block}", [below], [f"pool{block}"], pooling, old)]
-        below = f"pool{block}"
-    for name, n_in, n_out in (("fc6", 25088, 4096), ("fc7", 4096, 4096), ("fc8", 4096, 1000)):
-        parameters = f"inner_product_param {{ num_output: {n_out} }}"
-        lines += [files.text("InnerProduct", name, [below], [name], parameters, old)]
-        lines += [files.text("ReLU", f"relu{name}", [name], [name], old=old)] if name != "fc8" else []
-        sizes.append((name, (n_out, n_in)))
-        below = name
-    prototxt = tmp_path / "vgg16.prototxt"
-    prototxt.write_text("".join(lines))
-    rng = np.random.default_rng(0)
-    layers = ((name, [files.noise(rng, *shape), files.noise(rng, shape[0])]) for name, shape in sizes)
-    weights = files.write_weights(tmp_path / "vgg16.caffemodel", layers, old)
+    prototxt, weights = files.write_vgg16(tmp_path, old)
     assert weights.stat().st_size > 550_000_000
     x = np.random.default_rng(1).standard_normal((1, 224, 224, 3), dtype=np.float32) * 60
     np.save(tmp_path / "x.npy", x)
@@ -580,16 +557,15 @@ def test_channels_are_in_the_order_of_training(tmp_path):
 
 
 def test_labels(tmp_path):
-    words = ["tench, Tinca tinca", "goldfish", "hen", "ostrich", "crane é"]
-    (tmp_path / "words.txt").write_text("\n".join(words) + "\n", encoding="utf-8")
-    (tmp_path / "synsets.txt").write_text("".join(f"n0144076{k} {word}\r\n" for k, word in enumerate(words)), encoding="utf-8")
-    for labels in (words, tmp_path / "words.txt", str(tmp_path / "synsets.txt")):
-        assert toy(tmp_path, labels=labels).classes == tuple(words)
+    words = ("tench", "goldfish, Carassius auratus", "hen", "ostrich", "crane é")
+    (tmp_path / "words.txt").write_text("\n".join(words) + "\n", encoding="utf-8-sig")
+    for labels in (words, list(words), tmp_path / "words.txt", str(tmp_path / "words.txt")):
+        assert toy(tmp_path, labels=labels).classes == words
     assert toy(tmp_path).classes == tuple("01234")
     with pytest.raises(ModelFormatError, match=r"labels: expected 5 names, one for each output, found 4"):
         toy(tmp_path, labels=words[1:])
-    (tmp_path / "words.txt").write_bytes(b"\xff\xfe\n" * 5)
-    with pytest.raises(ModelFormatError, match=r"words\.txt: expected text in UTF-8"):
+    (tmp_path / "words.txt").write_text("\n".join(words[1:]), encoding="utf-8")
+    with pytest.raises(ModelFormatError, match=r"words\.txt: expected 5 names, one for each output, found 4"):
         toy(tmp_path, labels=tmp_path / "words.txt")
 
 
@@ -621,6 +597,12 @@ def test_any_blob_may_be_the_output(tmp_path):
     [
         ('type: "ReLU"', 'type: "LSTM"', "toy.prototxt: relu: expected one of the layers BatchNorm, Concat, Convolution, "),
         ('type: "ReLU"', "", "toy.prototxt: relu: expected one of the layers"),
+        (
+            "dim: 6 dim: 5",
+            "dim: 99999 dim: 99999",
+            "toy.prototxt: data: expected a map of at most 268435456 numbers, found (99999,",
+        ),
+        ("kernel_size: 3 }", "kernel_size: 3 pad: 9999 }", "toy.prototxt: conv: expected a map of at most 268435456 numbers"),
         ('type: "ReLU" bottom: "conv"', 'type: "ReLU" bottom: "cave"', "relu: expected a layer before it that makes 'cave'"),
         ('bottom: "data" top: "conv"', 'bottom: "fc" top: "conv"', "conv: expected a layer before it that makes 'fc'"),
         ('type: "ReLU" bottom: "conv"', 'type: "ReLU"', "relu: expected to make a blob of its own, or what it reads"),
@@ -902,26 +884,6 @@ def loads_or_refuses(folder, **contents):
         assert model.net.output_shape(model.preprocessing.shape) == (len(model.classes),)
 
 
-@st.composite
-def broken(draw, content):
-    """A file with some bytes changed, left out or put in."""
-    content = bytearray(content)
-    for _ in range(draw(st.integers(1, 4))):
-        at = draw(st.integers(0, len(content) - 1))
-        how = draw(st.sampled_from(["flip", "set", "cut", "insert"]))
-        if how == "flip":
-            content[at] ^= 1 << draw(st.integers(0, 7))
-        elif how == "set":
-            content[at] = draw(st.integers(0, 255))
-        elif how == "cut":
-            del content[at : at + draw(st.integers(1, 9))]
-        else:
-            content[at:at] = draw(st.binary(min_size=1, max_size=9))
-        if not content:
-            break
-    return bytes(content)
-
-
 @given(broken(TOY_FILE))
 def test_broken_weights_load_or_are_refused(tmp_path_factory, weights):
     loads_or_refuses(tmp_path_factory.mktemp("broken"), weights=weights)
@@ -1048,7 +1010,15 @@ def test_hdf5_that_reaches_out_of_itself_is_refused(tmp_path):
 
 
 def test_what_is_no_description_is_refused(tmp_path):
-    for content in (TOY_FILE, PNG, b"\xff\xfe" + TOY.encode("utf-16-le"), bytes(100), b"layer " * 10000, b"a: [" * 5000):
+    for content in (
+        TOY_FILE,
+        PNG,
+        b"\xff\xfe" + TOY.encode("utf-16-le"),
+        bytes(100),
+        b"layer " * 10000,
+        b"a: [" * 5000,
+        rb'name: "\P"',
+    ):
         with pytest.raises(ModelFormatError, match=r"toy\.prototxt: expected the description of a network in text"):
             read_bytes(tmp_path, TOY_FILE, content)
 
@@ -1057,7 +1027,20 @@ def test_what_is_no_mean_is_refused(tmp_path):
     np.save(tmp_path / "mean.npy", np.ones((3, 4, 4)))
     npy = (tmp_path / "mean.npy").read_bytes()
     huge = npy.replace(b"(3, 4, 4)", b"(3, 99999999, 9999)".ljust(9)).replace(b" " * 10, b"", 1)
-    for content in (npy[:-1], npy[:40], huge, PNG, TOY_FILE, b"", npy.replace(b"<f8", b"|O8")):
+    infinite = npy[:128] + np.asarray([np.inf, -np.inf] * 24).tobytes()
+    unended, odd = npy.replace(b"}", b"(", 1), npy.replace(b"(3, 4, 4)", b"(3, 4\n 4")
+    for content in (npy[:-1], npy[:40], huge, PNG, TOY_FILE, b"", npy.replace(b"<f8", b"|O8"), infinite, unended, odd):
         (tmp_path / "mean.npy").write_bytes(content)
         with pytest.raises(ModelFormatError, match=r"mean\.npy: "):
             read_bytes(tmp_path, TOY_FILE, mean=tmp_path / "mean.npy")
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="no file here that never ends")
+def test_files_that_never_end_are_refused(tmp_path):
+    (tmp_path / "toy.prototxt").write_text(TOY)
+    stored = files.write_weights(tmp_path / "toy.caffemodel", toy_weights().items())
+    for arguments, options in [(("/dev/zero", stored), {}), ((tmp_path / "toy.prototxt", stored), {"mean": "/dev/zero"})]:
+        with pytest.raises(ModelFormatError, match=r"/dev/zero: expected at most [\d,]+ bytes, found more"):
+            read_caffe(*arguments, **options)
+    with pytest.raises(ModelFormatError, match=r"/dev/zero: expected the weights of a network, found none"):
+        read_caffe(tmp_path / "toy.prototxt", "/dev/zero")

@@ -150,6 +150,17 @@ def test_dense_is_a_role_with_an_override_by_name():
     assert [r.symbol for r in chosen(lrp.lrp_cmp(), net, (9, 9, 3)).values()] == ["♭", "αβ", "αβ"]
 
 
+def test_pooling_of_the_whole_map_is_dense():
+    """♭ would spread all there is over all places: a map that says nothing, in a net whose classes are told apart below."""
+    for pool in (lrp.AvgPool(None), lrp.MaxPool(None), lrp.AvgPool(4)):
+        net = lrp.Sequential(
+            lrp.Conv(zeros(3, 3, 3, 2), padding=1), lrp.MaxPool(2), lrp.Conv(zeros(1, 1, 2, 3)), pool, lrp.Flatten()
+        )
+        symbols = [rule.symbol for rule in chosen(lrp.lrp_cmp(flat="all"), net, (8, 8, 3)).values()]
+        assert symbols == ["♭", "♭", "♭", "max" if isinstance(pool, lrp.MaxPool) else "z"]
+        assert symbols == [r.symbol for r in chosen(lrp.lrp_cmp(flat=3, pooling=True), net, (8, 8, 3)).values()]
+
+
 def test_the_tree_has_the_shape_of_the_net():
     table = lrp.lrp_cmp().resolve(branching(), SHAPE)
     stem, conv, res, *rest = table.tree

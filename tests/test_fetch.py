@@ -9,7 +9,6 @@ import subprocess
 import sys
 import tarfile
 import threading
-import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
@@ -143,11 +142,9 @@ def test_a_file_is_there_whole_and_is_not_asked_for_twice(server, tmp_path, caps
     ],
 )
 def test_a_broken_download_goes_on(server, tmp_path, way, asked):
-    began = time.monotonic()
     assert got(server, tmp_path, way, timeout=0.5).read_bytes() == BODY
     assert [r for _, r in server.asked] == asked
     assert names(tmp_path) == ["SHA256SUMS", "file.bin"]
-    assert time.monotonic() - began < 10
 
 
 def test_without_a_version_and_a_checksum_two_halves_are_not_joined(server, tmp_path):

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from strategies import integers, rngs
 
 import lrp_toolbox as lrp
-from lrp_toolbox.importers.graph import Node, build
+from lrp_toolbox.importers.graph import MOST_NESTED, Node, build
 from lrp_toolbox.io import ModelFormatError
 
 
@@ -120,3 +120,21 @@ def test_a_graph_that_would_not_end_is_refused():
         build(nodes, "x", "39")
     deep = [Node(f"{k + 1}", (f"{k}",), lrp.ReLU()) for k in range(5000)]
     assert len(build(deep, "0", "5000")) == 5000
+
+
+def test_branches_within_branches_work_as_deep_as_they_are_read(tmp_path):
+    def nested(depth):
+        nodes = [Node("0", ("x",), lrp.ReLU())]
+        for k in range(1, depth + 1):
+            nodes += [Node(f"r{k}", (f"{k - 1}",), lrp.ReLU()), Node(f"{k}", (f"r{k}", "x"), lrp.Add)]
+        return build(nodes, "x", f"{depth}")
+
+    net, x = nested(MOST_NESTED), np.ones((2, 2, 1))
+    assert (net.forward(x) == MOST_NESTED + 1).all()
+    net = lrp.Sequential([*net.items(), ("flatten", lrp.Flatten())])
+    model = lrp.Model("deep", net, tuple("abcd"), lrp.Preprocessing((2, 2), channels="L", mean=(0.0,)))
+    e = lrp.explain(lrp.load(lrp.save(model, tmp_path / "deep")), x.astype("float32"), 0)
+    assert e.R.sum() == pytest.approx(MOST_NESTED + 1, rel=1e-5)
+    for depth in (MOST_NESTED + 1, 3000):
+        with pytest.raises(ModelFormatError, match="expected branches within branches at most 64 deep, found more"):
+            nested(depth)

@@ -113,7 +113,7 @@ def test_a_net_of_keras(written, capsys, form):
     files = (
         [written / "net.keras"] if form == "archive" else [written / "net.weights.h5", "--architecture", written / "net.json"]
     )
-    options = ["--size", 12, 10, "--mean", "1,2,3", "--scale", 0.5, "--channels", "BGR"] if form == "weights" else []
+    options = ["--mean", "1,2,3", "--scale", 0.5, "--channels", "BGR", "--fit", "crop"] if form == "weights" else []
     code, out, err = run(capsys, "import", "keras", *files, *options, "-o", "mine")
     assert (code, err) == (0, "")
     model = lrp.load("mine")
@@ -144,9 +144,11 @@ def test_what_cannot_be_imported_is_one_line_and_exit_code_2(data, written, caps
         (["caffe", prototxt, weights, "-o", "something"], "something: expected the folder of a model, or none"),
         (["caffe", prototxt, weights, "-o", "two.txt"], "two.txt: expected the folder of a model, or none"),
         (["keras", prototxt, "-o", "new"], f"{prototxt}: "),
-        ([*keras, "--mean", "1,2,3", "-o", "new"], "--mean: expected --size HEIGHT WIDTH beside it"),
         ([*keras, "--mean", "mean.npy", "-o", "new"], "--mean: expected numbers, one a channel, got 'mean.npy'"),
-        ([*keras, "--size", 12, 10, "--mean", "1,2", "-o", "new"], "mean: expected a number for each of RGB"),
+        ([*keras, "--mean", "1,2", "-o", "new"], "mean: expected a number for each of RGB"),
+        ([*keras, "--mean", "1,2,nan", "-o", "new"], "mean: expected a number for each of RGB"),
+        ([*keras, "--channels", "L", "-o", "new"], "channels: expected 3, as the input of"),
+        ([*keras, "--size", 9, 10, "-o", "new"], "size: expected one that fits [12, 10, 3]"),
         ([*keras, "--labels", "two.txt", "-o", "new"], "expected 3 names"),
     ]:
         code, out, err = run(capsys, "import", *arguments)

@@ -2,9 +2,13 @@
 
 import json
 import shutil
+import zipfile
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import broken
 from test_nets import small_cnn
 
 import lrp_toolbox as lrp
@@ -108,6 +112,7 @@ def layer(spec, name):
         (lambda s: layer(s, "conv1")["w"].update(array="conv9.w"), "net/conv1: w: no array 'conv9.w' in weights.npz"),
         (lambda s: s["net"]["modules"].pop(2), "expects"),
         (lambda s: s.update(net=[]), "net: type: expected one of"),
+        (lambda s: s.update(example=3), "example: expected the name of a file, found 3"),
     ],
 )
 def test_a_broken_description_is_refused(tmp_path, change, message):
@@ -117,6 +122,25 @@ def test_a_broken_description_is_refused(tmp_path, change, message):
         load(folder)
     assert message in str(caught.value)
     assert "model.json" in str(caught.value) or "weights.npz" in str(caught.value)
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory):
+    return save(model(), tmp_path_factory.mktemp("model") / "toy")
+
+
+@given(st.data())
+def test_broken_weights_load_or_are_refused(toy, tmp_path_factory, data):
+    folder = tmp_path_factory.mktemp("broken")
+    shutil.copy(toy / "model.json", folder)
+    (folder / "weights.npz").write_bytes(data.draw(broken((toy / "weights.npz").read_bytes())))
+    try:
+        net = load(folder).net
+    except ModelFormatError as error:
+        assert str(folder) in str(error)  # noqa: PT017
+        assert len(str(error)) < 1000  # noqa: PT017
+    else:
+        assert all(np.isfinite(a).all() for a in net.parameters())
 
 
 def test_broken_files_are_refused(tmp_path):
@@ -138,12 +162,23 @@ def test_broken_files_are_refused(tmp_path):
         (arrays["conv1.w"] * np.nan, "conv1.w: expected finite numbers, found NaN"),
         (arrays["conv1.w"].astype(int), "conv1.w: expected floating-point numbers, found int64"),
         (arrays["conv1.w"][..., :4], "conv1"),
+        (arrays["conv1.w"].astype(float) + 1e300, "conv1.w: expected finite numbers, found NaN or infinity"),
         (np.array([{}]), "not a readable .npz"),
     ]:
         np.savez(folder / "weights.npz", **{**arrays, "conv1.w": wrong})
         refused(message)
     np.savez(folder / "weights.npz", **arrays, extra=np.ones(2))
     refused("arrays that no layer asks for: extra")
+    np.save(tmp_path / "one.npy", arrays["conv1.w"])
+    npy = (tmp_path / "one.npy").read_bytes()
+    for content, message in [
+        (b"no header", r"conv1.w: expected an array, found b'no header'"),
+        (npy.replace(b"}", b"(", 1), "not a readable .npz"),  # which NumPy hands to the tokenizer of Python
+        (npy.replace(b"'<f4'", b"'<f'("), "not a readable .npz"),
+    ]:
+        with zipfile.ZipFile(folder / "weights.npz", "w") as archive:
+            archive.writestr("conv1.w.npy", content)
+        refused(message)
     (folder / "model.json").write_text("{")
     refused("model.json: expected JSON")
     (folder / "model.json").write_text("[]")

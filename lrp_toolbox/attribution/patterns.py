@@ -29,7 +29,7 @@ import numpy as np
 
 from .. import backend
 from ..backend import Array, namespace, to_numpy
-from ..io import ModelFormatError, _read_arrays, _read_json
+from ..io import ModelFormatError, read_arrays, read_json
 from ..modules import Add, Conv, Dropout, Flatten, Identity, Linear, MaxPool, Module, ReLU, Sequential, Trace, fuse
 from ..modules.base import Layer
 from ..modules.container import Container, join
@@ -245,11 +245,11 @@ class Patterns:
     def load(folder: str | os.PathLike[str], dtype: Any = np.float32) -> Patterns:
         """The patterns in a model's folder. Raises FileNotFoundError if there are none, ModelFormatError if they are broken."""
         folder = require_patterns(folder)
-        about = _read_json(folder / "patterns.json") if (folder / "patterns.json").is_file() else {}
+        about = read_json(folder / "patterns.json") if (folder / "patterns.json").is_file() else {}
         if about.get("format") != FORMAT:
             raise ModelFormatError(f"{folder / 'patterns.json'}: format: expected {FORMAT}, found {about.get('format')!r}")
         del about["format"]
-        return Patterns(_read_arrays(folder / "patterns.npz", np.dtype(dtype)), about)
+        return Patterns(read_arrays(folder / "patterns.npz", np.dtype(dtype)), about)
 
 
 def require_patterns(folder: str | os.PathLike[str]) -> Path:

@@ -83,7 +83,7 @@ class Preprocessing:
         for name, allowed in (("fit", ("warp", "crop")), ("channels", ("RGB", "BGR", "L"))):
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name}: expected one of {allowed}, got {getattr(self, name)!r}")
-        if len(self.mean) != len(self.channels):
+        if len(self.mean) != len(self.channels) or not all(map(math.isfinite, self.mean)):
             raise ValueError(f"mean: expected a number for each of {self.channels}, got {self.mean!r}")
         if not math.isfinite(self.scale) or self.scale <= 0:
             raise ValueError(f"scale: expected a number > 0, got {self.scale!r}")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import os
-import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -30,11 +29,12 @@ except ModuleNotFoundError as error:
 from .. import modules
 from ..backend import Array
 from ..data import Preprocessing
-from ..io import Model, ModelFormatError
+from ..io import BROKEN, Model, ModelFormatError, brief, read_at_most
 from ..modules import Module
 from ..modules.base import Shape, as_pair
+from ..zoo import class_names
 from . import hdf5
-from .graph import Node, build
+from .graph import Node, build, require_size
 
 File = str | os.PathLike[str]
 
@@ -63,7 +63,7 @@ def read_caffe(
     mean : what to subtract: one number a channel, in the order of `channels`, or a file, .binaryproto or .npy, of which each
         channel is averaged. The default is what the data layer says, or nothing.
     scale : what to multiply by afterwards. The default is what the data layer says, or 1.
-    labels : the names of the classes, or a text file with one a line; the synset ids of ImageNet in front are left out.
+    labels : the names of the classes, or a file that `zoo.read_labels` reads; the default is their numbers.
     channels : the order of the channels that the network was trained on: BGR, unless it has one channel only, "L".
     fit : how a photograph becomes that large, see `Preprocessing`.
     size : (height, width) of the input, where the description does not say, or another than it says.
@@ -111,7 +111,7 @@ def read_caffe(
         softmax=f"; the SoftMax `{softmax}` behind it is left off" if softmax else "",
     )
     summary = f"{name}, from Caffe: {height}×{width} {order}, {outputs} outputs"
-    return Model(name, module, _labels(labels, outputs), preprocessing, summary, card)
+    return Model(name, module, class_names(labels, outputs), preprocessing, summary, card)
 
 
 _CARD = """\
@@ -132,20 +132,17 @@ def _fail(file: Path, where: str, expected: str, found: str) -> NoReturn:
 
 # ---- The description -------------------------------------------------------------------------------------------------
 
-LARGEST_DESCRIPTION = 1 << 23  # bytes; that of ResNet-152 has some 100,000
+MOST_TEXT = 1 << 23  # bytes of a description; that of ResNet-152 has some 100,000
 
 
 def _read_description(file: Path) -> Any:
     """The NetParameter in a text file, with its layers in the new form."""
-    with file.open("rb") as opened:
-        content = opened.read(LARGEST_DESCRIPTION + 1)
-    if len(content) > LARGEST_DESCRIPTION:
-        _fail(file, "", "the description of a network in text", f"{LARGEST_DESCRIPTION:,} bytes and more; the weights?")
-    net = schema.NetParameter()
+    content, net = read_at_most(file, MOST_TEXT), schema.NetParameter()
     try:
         text_format.Parse(content.decode("utf-8-sig"), net, allow_unknown_field=True)
-    except (text_format.ParseError, ValueError, RecursionError) as error:
-        raise ModelFormatError(f"{file}: expected the description of a network in text: {error}") from error
+    except (text_format.ParseError, ValueError, RecursionError, DeprecationWarning) as error:
+        # the last of a backslash that escapes nothing, where Python is told to take warnings for errors
+        raise ModelFormatError(f"{file}: expected the description of a network in text: {brief(error)}") from error
     if net.layers and net.layer:
         _fail(file, "", "either `layer` or, in the old form, `layers`", "both")
     for old in net.layers:
@@ -327,6 +324,7 @@ _DATA: dict[str, Callable[[Any], list[Sequence[int] | None]]] = {
 MOST_FIELDS = 100_000  # of a network: its layers, and little else
 MOST_BLOBS = 64  # of a layer
 MOST_AXES = 32  # of a blob: Caffe's own limit
+MOST_MEAN = 1 << 28  # bytes of a mean picture; that of ImageNet has some 786,000
 
 
 @dataclass(frozen=True)
@@ -541,6 +539,7 @@ class _Converter:
         if module.input_axes not in (None, len(x.shape)):
             raise ValueError(f"expected an input of {module.input_axes} axes, found the shape {x.shape}")
         shape = module.output_shape(x.shape)
+        require_size(shape, f"{self.graph.file}: {name}")
         self._make(Node(name, (x.key,), module))
         if len(shape) == 3:
             return _Value(name, shape)
@@ -766,7 +765,9 @@ def _source(graph: _Graph, key: str, steps: Sequence[_Step], weights: _Weights, 
     height, width = as_pair("size", size, 1) if size else (crop, crop) if crop else dims[2:]
     if dims[1] not in (1, 3) or height < 1 or width < 1:
         _fail(graph.file, key, "pictures of 1 or 3 channels", f"channels, height and width {dims[1], height, width}")
-    return _Value(key, (int(height), int(width), int(dims[1])))
+    shape = (int(height), int(width), int(dims[1]))
+    require_size(shape, f"{graph.file}: {key}")
+    return _Value(key, shape)
 
 
 def _data_mean(file: Path, source: _Value, transform: Any) -> tuple[float, ...]:
@@ -789,34 +790,15 @@ def _mean(mean: File | Sequence[float], channels: int) -> tuple[float, ...]:
     if is_npy:
         try:
             a = np.load(file, mmap_mode="r", allow_pickle=False)
-        except (ValueError, EOFError) as error:
-            raise ModelFormatError(f"{file}: not a readable .npy: {error}") from error
+        except BROKEN as error:
+            raise ModelFormatError(f"{file}: not a readable .npy: {brief(error)}") from error
     else:
-        a = _array(file, "mean", _parse(file, "mean", schema.BlobProto(), file.read_bytes()))
+        a = _array(file, "mean", _parse(file, "mean", schema.BlobProto(), read_at_most(file, MOST_MEAN)))
     a = a[0] if a.ndim == 4 and len(a) == 1 else a
     if a.dtype.kind != "f" or a.ndim not in (1, 3) or len(a) != channels or not a.size:
         _fail(file, "mean", f"floats of shape ({channels}) or ({channels}, height, width)", f"{a.dtype} of shape {a.shape}")
-    values = np.mean(a.reshape(channels, -1), axis=1, dtype=np.float64)
+    with np.errstate(all="ignore"):  # what comes of it is refused here
+        values = np.mean(a.reshape(channels, -1), axis=1, dtype=np.float64)
     if not np.isfinite(values).all():
         _fail(file, "mean", "finite numbers", "NaN or infinity")
     return tuple(float(v) for v in np.atleast_1d(values))
-
-
-def _labels(labels: File | Sequence[str] | None, outputs: int) -> tuple[str, ...]:
-    """The names of the classes; numbers, if there are none."""
-    if labels is None:
-        return tuple(map(str, range(outputs)))
-    if not isinstance(labels, (str, os.PathLike)):
-        names, where = list(labels), "labels"
-    else:
-        where = str(labels)
-        try:
-            names = Path(labels).read_text(encoding="utf-8-sig").strip().splitlines()
-        except UnicodeDecodeError as error:
-            raise ModelFormatError(f"{where}: expected text in UTF-8: {error}") from error
-        if all(re.match(r"n\d{8}\s+\S", line) for line in names):
-            names = [line.split(maxsplit=1)[1] for line in names]
-        names = [line.strip() for line in names]
-    if len(names) != outputs:
-        raise ModelFormatError(f"{where}: expected {outputs} names, one for each output, found {len(names)}")
-    return tuple(names)

@@ -10,6 +10,7 @@ All numbers are little-endian. First, how many weights of each layer are stored,
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from ..backend import Array
-from ..io import ModelFormatError
+from ..io import ModelFormatError, read_at_most
 
 CODES = 256
 
@@ -31,7 +32,7 @@ def read_compressed(file: str | PathLike[str], shapes: Mapping[str, tuple[int, .
     value is not finite.
     """
     path = Path(file)
-    data = path.read_bytes()
+    data = read_at_most(path, 4096 * len(shapes) + 4 * sum(math.prod(shape) for shape in shapes.values()))
     names = [name.removesuffix(".w") for name in shapes if name.endswith(".w")]
     start = 0
 

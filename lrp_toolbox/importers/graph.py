@@ -7,6 +7,7 @@ stands in both: that is exact, forward and backward, since relevance and gradien
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -15,6 +16,8 @@ from ..modules import Identity, Module, Sequential
 from ..modules.container import Branches
 
 MOST_COPIES = 20  # a graph that needs more modules than so many times its nodes is refused
+MOST_NESTED = 64  # branches within branches: as deep as Python follows modules within modules, and more than networks have
+MOST_NUMBERS = 1 << 28  # in a map
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,7 @@ def build(nodes: Sequence[Node], source: str, target: str, where: str = "net") -
     """The net from the value named `source` to the one named `target`, which a node of that name makes.
 
     Nodes that do not lead from the one to the other are left out. Raises ModelFormatError, which begins with `where`, for
-    names that occur twice or not at all, and for cycles.
+    names that occur twice or not at all, for cycles, and for branches that are nested or share beyond all measure.
     """
     by_name: dict[str, Node] = {}
     for node in nodes:
@@ -41,6 +44,12 @@ def build(nodes: Sequence[Node], source: str, target: str, where: str = "net") -
     dominator = _dominators(by_name, order, source)
     left = [MOST_COPIES * len(order)]
     return Sequential(_chain(by_name, dominator, target, source, left, where) or [("identity", Identity())])
+
+
+def require_size(shape: Sequence[int], where: str) -> None:
+    """Raise ModelFormatError, which begins with `where`, if a map of that shape is larger than any that is meant."""
+    if math.prod(shape) > MOST_NUMBERS:
+        raise ModelFormatError(f"{where}: expected a map of at most {MOST_NUMBERS} numbers, found {tuple(shape)}")
 
 
 def _in_order(by_name: dict[str, Node], source: str, target: str, where: str) -> list[str]:
@@ -89,9 +98,11 @@ def _dominators(by_name: dict[str, Node], order: list[str], source: str) -> dict
 
 
 def _chain(
-    by_name: dict[str, Node], dominator: dict[str, str], name: str, start: str, left: list[int], where: str
+    by_name: dict[str, Node], dominator: dict[str, str], name: str, start: str, left: list[int], where: str, depth: int = 0
 ) -> list[tuple[str, Module]]:
     """The modules from the value `start` to the value `name`, in order."""
+    if depth > MOST_NESTED:
+        raise ModelFormatError(f"{where}: {name}: expected branches within branches at most {MOST_NESTED} deep, found more")
     chain: list[tuple[str, Module]] = []
     while name != start:
         node, left[0] = by_name[name], left[0] - 1
@@ -104,7 +115,7 @@ def _chain(
             previous = dominator[name]
             branches = []
             for k, value in enumerate(node.inputs, 1):
-                inner = _chain(by_name, dominator, value, previous, left, where)
+                inner = _chain(by_name, dominator, value, previous, left, where, depth + 1)
                 branches.append(inner[0] if len(inner) == 1 else (str(k), Sequential(inner) if inner else Identity()))
             if len({branch for branch, _ in branches}) < len(branches):  # the same module reads the same value twice
                 branches = [(str(k), module) for k, (_, module) in enumerate(branches, 1)]

@@ -21,13 +21,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 import numpy as np
 
 from ..backend import Array
 from ..data import Preprocessing
-from ..io import Model, ModelFormatError
+from ..io import MOST_TEXT, Model, ModelFormatError, brief, read_at_most
 from ..modules import (
     Add,
     AvgPool,
@@ -51,16 +51,16 @@ from ..modules import (
     SoftMax,
     Tanh,
 )
-from ..modules.base import Shape
+from ..modules.base import Shape, as_pair
 from ..modules.container import Branches
+from ..zoo import class_names
 from . import hdf5
-from .graph import Node, build
+from .graph import MOST_NUMBERS, Node, build, require_size
 
-MOST_TEXT = 1 << 26  # bytes of JSON
 MOST_LAYERS = 10_000
 MOST_NESTED = 8  # models within models
-MOST_NUMBERS = 1 << 28  # in a map
 
+File = str | os.PathLike[str]
 Border = tuple[tuple[int, int], tuple[int, int]]  # ((top, bottom), (left, right))
 NO_BORDER: Border = ((0, 0), (0, 0))
 
@@ -69,12 +69,15 @@ NO_BORDER: Border = ((0, 0), (0, 0))
 
 
 def read_keras(
-    file: str | os.PathLike[str],
-    architecture: str | os.PathLike[str] | None = None,
+    file: File,
+    architecture: File | None = None,
     *,
-    input_shape: tuple[int, int, int] | None = None,
-    preprocessing: Preprocessing | None = None,
-    classes: Sequence[str] | None = None,
+    mean: Sequence[float] | None = None,
+    scale: float = 1.0,
+    labels: File | Sequence[str] | None = None,
+    channels: Literal["RGB", "BGR", "L"] | None = None,
+    fit: Literal["warp", "crop"] = "warp",
+    size: tuple[int, int] | None = None,
     logits: bool = True,
     dtype: Any = np.float32,
 ) -> Model:
@@ -85,11 +88,15 @@ def read_keras(
     file : a whole model (.keras or .h5), or weights alone (.weights.h5 or .h5).
     architecture : of weights alone: a JSON file (`model.to_json()`, or the config.json of a .keras archive), "vgg16" or
         "vgg19". Weight files whose layers have the names of these two are known without it.
-    input_shape : (height, width, channel) of one picture, where the file leaves its size open, or takes its pixels in a row.
-    preprocessing : how the net wants its photographs, as it did in Keras. The default hands it their pixels, 0 to 255, RGB;
-        the VGG nets get what they were trained on, BGR less the mean. A Rescaling or Normalization at the net's own input
-        becomes part of it, so that relevance is of what the first convolution sees.
-    classes : names of the outputs; the default is their numbers.
+    mean : what was subtracted from pixels of 0 to 255 before they went into the net: one number a channel, in the order of
+        `channels`. The default is nothing, and for the VGG nets what they were trained without.
+    scale : what they were multiplied by afterwards. A Rescaling or Normalization at the net's own input becomes part of
+        both, so that relevance is of what the first convolution sees.
+    labels : the names of the classes, or a file that `zoo.read_labels` reads; the default is their numbers.
+    channels : the order of the channels that the net was trained on: RGB, unless it has one channel only, "L", or is a VGG,
+        BGR.
+    fit : how a photograph becomes that large, see `Preprocessing`.
+    size : (height, width) of the input, where the file leaves it open, or takes pixels in a row.
     logits : leaves a softmax or sigmoid at the end off, so that the outputs are logits, which can be explained.
     dtype : of the weights.
 
@@ -106,22 +113,22 @@ def read_keras(
         model = _layer(spec, f"{path}")
         if model.kind not in MODELS:
             model.fail(f"expected one of {', '.join(MODELS)}, found {model.kind}; what it does is code, which is never run")
-        shape, first = _input_shape(model, input_shape or (preprocessing.shape if preprocessing else None))
+        shape, first = _input_shape(model, size, channels)
+        order, usual = _usual(model, shape)
+        order, mean = channels or order, usual if mean is None else mean
+        if len(order) != shape[2]:
+            raise ValueError(f"channels: expected {shape[2]}, as the input of {path} has, got {order}")
+        preprocessing = Preprocessing((shape[0], shape[1]), fit, order, tuple(mean), scale)
         graph = _Graph(arrays, f"{path}", np.dtype(dtype))
         net, output = graph.net(model, shape, first, logits)
         arrays.finish()
     if len(output) != 1:
-        raise ModelFormatError(f"{path}: output: expected one number for each class, found {_said(output)}")
-    names = tuple(str(k) for k in range(output[0])) if classes is None else tuple(classes)
-    if len(names) != output[0]:
-        raise ValueError(f"classes: expected {output[0]} names, one for each output of {path}, got {len(names)}")
-    preprocessing, net = _fold(preprocessing or _usual(model, shape), net)
-    if preprocessing.shape != shape:
-        raise ValueError(f"preprocessing: expected {_said(shape)}, the shape of the net's input, got {preprocessing.shape}")
+        raise ModelFormatError(f"{path}: output: expected one number for each class, found {brief(output)}")
+    preprocessing, net = _fold(preprocessing, net)
     ends = f" Its {graph.left_off} at the end is left off: the outputs are logits." if graph.left_off else ""
     summary = f"Imported from {path.name}, {arrays.written_by}.{ends}"
-    name = re.sub(r"(\.weights)?\.[^.]+$", "", path.name)
-    return Model(name, _in(net, np.dtype(dtype)), names, preprocessing, summary, card=f"# {name}\n\n{summary}\n")
+    name, classes = re.sub(r"(\.weights)?\.[^.]+$", "", path.name), class_names(labels, output[0])
+    return Model(name, _in(net, np.dtype(dtype)), classes, preprocessing, summary, card=f"# {name}\n\n{summary}\n")
 
 
 def _in(net: Module, dtype: np.dtype[Any]) -> Module:
@@ -163,7 +170,7 @@ def _vgg_of(names: Sequence[str]) -> str | None:
     return None
 
 
-def _architecture(path: Path, given: str | os.PathLike[str] | None) -> Any:
+def _architecture(path: Path, given: File | None) -> Any:
     if given is None:
         raise ModelFormatError(
             f"{path}: expected a whole model, found weights alone; give architecture=, the file of model.to_json(), or one "
@@ -171,17 +178,16 @@ def _architecture(path: Path, given: str | os.PathLike[str] | None) -> Any:
         )
     if str(given) in VGG:
         return _vgg(str(given))
-    with Path(given).open("rb") as file:
-        return _parse(file.read(MOST_TEXT + 1), f"{given}")
+    return _parse(read_at_most(Path(given), MOST_TEXT), f"{given}")
 
 
-def _usual(model: _Layer, shape: Shape) -> Preprocessing:
-    """What a net is given where nothing else is said."""
+def _usual(model: _Layer, shape: Shape) -> tuple[Literal["RGB", "BGR", "L"], tuple[float, ...]]:
+    """The channels and the mean of a net where nothing else is said."""
     if shape[2] == 3 and _vgg_of([child.path[-1] for child, _ in _children(model)]):
-        return Preprocessing((shape[0], shape[1]), channels="BGR", mean=VGG_MEAN)
+        return "BGR", VGG_MEAN
     if shape[2] not in (1, 3):
         model.fail(f"input: expected pictures of 1 or 3 channels, found {shape}")
-    return Preprocessing((shape[0], shape[1]), channels="L" if shape[2] == 1 else "RGB", mean=(0.0,) * shape[2])
+    return ("L", (0.0,)) if shape[2] == 1 else ("RGB", (0.0,) * 3)
 
 
 def _fold(p: Preprocessing, net: Sequential) -> tuple[Preprocessing, Sequential]:
@@ -256,7 +262,7 @@ def _unpack(path: Path, weights: Path) -> tuple[Any, str]:
             with archive.open(WEIGHTS) as packed, weights.open("wb") as copy:
                 shutil.copyfileobj(packed, copy, 1 << 20)  # ends at the size that is declared; its checksum is checked
     except (zipfile.BadZipFile, zlib.error, OSError, EOFError, NotImplementedError, RuntimeError, UnicodeError) as error:
-        raise ModelFormatError(f"{path}: not a readable .keras archive: {error}") from error
+        raise ModelFormatError(f"{path}: not a readable .keras archive: {brief(error)}") from error
     return config, str(metadata.get("keras_version", 3))
 
 
@@ -268,14 +274,8 @@ def _parse(text: str | bytes, where: str) -> Any:
     except (ValueError, RecursionError) as error:
         raise ModelFormatError(f"{where}: expected JSON: {error}") from error
     if not isinstance(found, dict):
-        raise ModelFormatError(f"{where}: expected an object, found {_said(found)}")
+        raise ModelFormatError(f"{where}: expected an object, found {brief(found)}")
     return found
-
-
-def _said(value: Any) -> str:
-    """A value in an error message."""
-    text = repr(value)
-    return text if len(text) <= 100 else f"{text[:97]}..."
 
 
 class _Arrays:
@@ -309,7 +309,7 @@ class _Arrays:
         """Raise ModelFormatError if there are arrays that no layer asked for; the seeds of dropout are none."""
         left = sorted(path for path in self.left if "seed_generator" not in path)
         if left:
-            raise ModelFormatError(f"{self.file.where}: arrays that no layer asks for: {_said(left)}")
+            raise ModelFormatError(f"{self.file.where}: arrays that no layer asks for: {brief(left)}")
 
 
 class _Legacy(_Arrays):
@@ -363,7 +363,7 @@ class _Layer:
         raise ModelFormatError(f"{self.where}: {self.name} ({self.kind}): {message}")
 
     def refuse(self, key: str, expected: str) -> NoReturn:
-        self.fail(f"{key}: expected {expected}, found {_said(self.config.get(key))}")
+        self.fail(f"{key}: expected {expected}, found {brief(self.config.get(key))}")
 
     def whole(self, key: str, default: int | None = None) -> int:
         value = self.config.get(key, default)
@@ -416,24 +416,24 @@ def _layer(spec: Any, where: str, model: _Layer | None = None, used: Counter[str
     kind = spec.get("class_name") if isinstance(spec, Mapping) else None
     config = spec.get("config") if isinstance(spec, Mapping) else None
     if not isinstance(kind, str):
-        raise ModelFormatError(f"{here}: expected a layer with class_name and config, found {_said(spec)}")
+        raise ModelFormatError(f"{here}: expected a layer with class_name and config, found {brief(spec)}")
     if isinstance(config, list):  # a Sequential of Keras 2 before 2.2.3
         config = {"layers": config}
     if not isinstance(config, Mapping):
-        raise ModelFormatError(f"{here}: {kind}: config: expected an object, found {_said(config)}")
+        raise ModelFormatError(f"{here}: {kind}: config: expected an object, found {brief(config)}")
     name = config.get("name", spec.get("name"))
     if used is not None:
         if not isinstance(name, str) or not name:
-            raise ModelFormatError(f"{here}: {kind}: name: expected a name, found {_said(name)}")
+            raise ModelFormatError(f"{here}: {kind}: name: expected a name, found {brief(name)}")
         key = _snake(kind)
         path, keys = (*path, name), (*keys, f"{key}_{used[key]}" if used[key] else key)
         used[key] += 1
     layer = _Layer(kind, config, where, path, keys)
     module, registered = spec.get("module"), spec.get("registered_name")
     if not isinstance(module, str | None) or (module or "keras").split(".")[0] not in ("keras", "tf_keras", "builtins"):
-        layer.fail(f"module: expected one of Keras, found {_said(module)}: layers of one's own hold code, which is never run")
+        layer.fail(f"module: expected one of Keras, found {brief(module)}: layers of one's own hold code, which is never run")
     if registered not in (None, kind) and ">" in str(registered):
-        layer.fail(f"registered_name: expected a layer of Keras, found {_said(registered)}: code is never run")
+        layer.fail(f"registered_name: expected a layer of Keras, found {brief(registered)}: code is never run")
     if config.get("data_format") == "channels_first":
         layer.refuse("data_format", "channels_last")
     return layer
@@ -448,7 +448,7 @@ def _children(model: _Layer) -> list[tuple[_Layer, Mapping[str, Any]]]:
     """The layers of a model, each with all that is said of it."""
     specs = model.config.get("layers")
     if not isinstance(specs, list) or not 1 <= len(specs) <= MOST_LAYERS:
-        model.fail(f"layers: expected a list of up to {MOST_LAYERS} layers, found {_said(specs)}")
+        model.fail(f"layers: expected a list of up to {MOST_LAYERS} layers, found {brief(specs)}")
     used: Counter[str] = Counter()
     children = [(_layer(spec, model.where, model, used), spec) for spec in specs]
     for name, count in Counter(child.name for child, _ in children).items():
@@ -460,14 +460,14 @@ def _children(model: _Layer) -> list[tuple[_Layer, Mapping[str, Any]]]:
 def _references(layer: _Layer, value: Any) -> list[tuple[str, int]]:
     """(layer, which of its calls) for values written as ["conv", 0, 0], for one or a list of them."""
     if not isinstance(value, list):
-        layer.fail(f"expected values such as ['conv', 0, 0], found {_said(value)}")
+        layer.fail(f"expected values such as ['conv', 0, 0], found {brief(value)}")
     found = []
     for reference in [value] if value and isinstance(value[0], str) else value:
         match reference:
             case [str(name), int(call), 0]:
                 found.append((name, call))
             case _:
-                layer.fail(f"expected values such as ['conv', 0, 0], the first output of a call, found {_said(reference)}")
+                layer.fail(f"expected values such as ['conv', 0, 0], the first output of a call, found {brief(reference)}")
     return found
 
 
@@ -480,35 +480,36 @@ def _inputs(layer: _Layer, node: Any) -> list[tuple[str, int]]:
     else:
         args = node.get("args") if isinstance(node, Mapping) else None
         if not isinstance(args, list) or len(args) != 1:
-            layer.fail(f"inbound_nodes: expected calls with one argument, found {_said(node)}")
+            layer.fail(f"inbound_nodes: expected calls with one argument, found {brief(node)}")
         tensors = args[0] if isinstance(args[0], list) else [args[0]]
         configs = [tensor.get("config") if isinstance(tensor, Mapping) else None for tensor in tensors]
         references = [config.get("keras_history") if isinstance(config, Mapping) else config for config in configs]
         settings = [node.get("kwargs", {})]
     for setting in settings:  # training=False and mask=None say what is so anyway
         if not isinstance(setting, Mapping) or any(setting.values()):
-            layer.fail(f"inbound_nodes: expected calls without further arguments, found {_said(setting)}")
+            layer.fail(f"inbound_nodes: expected calls without further arguments, found {brief(setting)}")
     return _references(layer, references)
 
 
-def _input_shape(model: _Layer, given: Shape | None) -> tuple[Shape, Shape]:
+def _input_shape(model: _Layer, size: tuple[int, int] | None, channels: str | None) -> tuple[Shape, Shape]:
     """(height, width, channel) of a picture, and the shape that the first layer takes: that, or all of it in a row."""
     declared = _declared(model)
     if declared is None:
-        if given is None:
-            model.fail("input: expected a shape, found none; give input_shape=(height, width, channel)")
-        declared = [None] * 3
+        declared = [None, None, None]
     if len(declared) == 2:  # Conv2D takes no such map, and Flatten does not care
         declared = [*declared, 1]
-    if len(declared) == 1 and given is not None and declared[0] in (None, math.prod(given)):
-        return given, (math.prod(given),)
-    if given is None:
-        if len(declared) != 3 or None in declared:
-            model.fail(f"input: expected (height, width, channel), found {_said(declared)}; give input_shape=")
-        given = tuple(n for n in declared if n is not None)
-    if len(declared) != len(given) or any(n not in (None, m) for n, m in zip(declared, given, strict=True)):
-        raise ValueError(f"input_shape: expected one that fits {declared}, the input of {model.where}, got {given}")
-    return given, given
+    in_a_row = len(declared) == 1
+    if not (in_a_row or len(declared) == 3):
+        model.fail(f"input: expected (height, width, channel), found {brief(declared)}")
+    if size is None and (in_a_row or None in declared[:2]):
+        model.fail(f"input: expected (height, width, channel), found {brief(declared)}; give size=(height, width)")
+    height, width = as_pair("size", declared[:2] if size is None else size, 1)  # type: ignore[arg-type]
+    depth = len(channels or "RGB") if declared[-1] is None else declared[-1] // (height * width if in_a_row else 1)
+    shape = (height, width, depth)
+    first = (math.prod(shape),) if in_a_row else shape
+    if any(n not in (None, m) for n, m in zip(declared, first, strict=True)):
+        raise ValueError(f"size: expected one that fits {declared}, the input of {model.where}, got {size}")
+    return shape, first
 
 
 def _declared(model: _Layer) -> list[int | None] | None:
@@ -524,7 +525,7 @@ def _declared(model: _Layer) -> list[int | None] | None:
     if shape is None:
         return None
     if not isinstance(shape, list) or not all(n is None or (isinstance(n, int) and 1 <= n <= MOST_NUMBERS) for n in shape[1:]):
-        first[0].fail(f"shape: expected sizes, found {_said(shape)}")
+        first[0].fail(f"shape: expected sizes, found {brief(shape)}")
     return shape[1:]
 
 
@@ -564,10 +565,7 @@ class _Graph:
             x = self.add("flatten", Flatten(), x)
         y = self.call(model, [x])
         target = self._without_activation(y) if logits else y.name
-        try:
-            return build(list(self.nodes.values()), INPUT, target, self.where), y.shape
-        except RecursionError:
-            raise ModelFormatError(f"{self.where}: branches within branches, too deep to follow") from None
+        return build(list(self.nodes.values()), INPUT, target, self.where), y.shape
 
     def _without_activation(self, y: _Value) -> str:
         """The name of the output, once a softmax or sigmoid at the end is gone."""
@@ -596,8 +594,7 @@ class _Graph:
         return self._enter(layer.name, tuple(x.name for x in inputs), kind, shape, all(x.nonneg for x in inputs))
 
     def _enter(self, name: str, inputs: tuple[str, ...], module: Module | type[Branches], shape: Shape, nonneg: bool) -> _Value:
-        if math.prod(shape) > MOST_NUMBERS:
-            raise ModelFormatError(f"{self.where}: {name}: expected a map of at most {MOST_NUMBERS} numbers, found {shape}")
+        require_size(shape, f"{self.where}: {name}")
         free = next(n for n in (name, *(f"{name}_{k}" for k in range(2, len(self.nodes) + 3))) if n not in self.nodes)
         self.nodes[free] = Node(free, inputs, module)
         return _Value(free, shape, nonneg)
@@ -646,16 +643,16 @@ class _Graph:
         layers = {child.path[-1]: (child, spec) for child, spec in _children(model)}
         sources = [name for name, (child, _) in layers.items() if child.kind == "InputLayer"]
         if len(sources) != 1 or [name for name, _ in _references(model, model.config.get("input_layers"))] != sources:
-            model.fail(f"input_layers: expected the one InputLayer, found {_said(sources)}")
+            model.fail(f"input_layers: expected the one InputLayer, found {brief(sources)}")
         reads: dict[tuple[str, int], list[tuple[str, int]]] = {}
         for name, (child, spec) in layers.items():
             nodes = spec.get("inbound_nodes", [])
             if not isinstance(nodes, list):
-                child.fail(f"inbound_nodes: expected a list, found {_said(nodes)}")
+                child.fail(f"inbound_nodes: expected a list, found {brief(nodes)}")
             reads.update({(name, k): _inputs(child, node) for k, node in enumerate(nodes)})
         targets = _references(model, model.config.get("output_layers"))
         if len(targets) != 1:
-            model.fail(f"output_layers: expected one output, found {_said(model.config.get('output_layers'))}")
+            model.fail(f"output_layers: expected one output, found {brief(model.config.get('output_layers'))}")
         mentioned = {reference for references in [*reads.values(), targets] for reference in references}
         # The calls of an inner model may count from 1: Keras then takes the making of the model for its first call.
         late = {n for n, k in mentioned if (n, k) not in reads and (n, k - 1) in reads and layers[n][0].kind in MODELS}
@@ -827,7 +824,7 @@ def _normalization(graph: _Graph, layer: _Layer, x: _Value) -> _Value:
         stored = graph.weights(layer, mean=shape, variance=shape, count=None)
         mean, variance = (np.broadcast_to(a.astype(np.float64).reshape(-1), (n,)) for a in stored)
     if (variance < 0).any():
-        layer.fail(f"variance: expected numbers ≥ 0, found {_said(variance.min())}")
+        layer.fail(f"variance: expected numbers ≥ 0, found {brief(variance.min())}")
     sigma = np.maximum(np.sqrt(variance), 1e-7)
     return _scale(graph, layer, x, *((sigma, mean) if layer.flag("invert", False) else (1 / sigma, -mean / sigma)))
 

@@ -1,7 +1,8 @@
 """Small nets of every layer that the importer knows, written by the real Keras, version 2 or 3, whichever is installed.
 
     python write.py FOLDER [NET …]      writes NET.h5, NET.keras, NET.weights.h5, NET.json, NET.old.h5 and NET.npz for each
-    python write.py FOLDER vgg16        writes vgg16.h5, full size, in the layout of keras-applications of 2016, and vgg16.npz
+    python write.py FOLDER vgg16        writes the same of VGG-16 in full size, vgg16.old.h5 in the layout that
+                                        keras-applications had in 2016
 
 NET.npz holds x, pixels; y, what Keras makes of them; and logits, the same without the activation at the end. NET.old.h5 are
 weights alone, a group for each layer. The files beside this script are Keras 2.15's.
@@ -256,7 +257,11 @@ def vgg16(folder):
     model = keras.Sequential(made)
     x = rng.integers(0, 256, (1, 224, 224, 3)).astype("float32")  # RGB
     np.savez(folder / "vgg16.npz", x=x, logits=np.asarray(model(x[..., ::-1] - np.float32([103.939, 116.779, 123.68]))))
-    with h5py.File(folder / "vgg16.h5", "w") as opened:
+    for ending in (".h5", ".keras"):
+        model.save(folder / f"vgg16{ending}")
+    model.save_weights(folder / "vgg16.weights.h5")
+    (folder / "vgg16.json").write_text(model.to_json())
+    with h5py.File(folder / "vgg16.old.h5", "w") as opened:
         opened.attrs["layer_names"] = [layer.name.encode() for layer in model.layers]
         for layer in model.layers:
             group = opened.create_group(layer.name)
