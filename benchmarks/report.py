@@ -17,7 +17,8 @@ METHODS = {
     "cmp_alpha1_flat": "CMP α1+♭",
     "cmp_alpha2_flat": "CMP α2+♭",
 }
-NAMES = {"ours": "lrp_toolbox", "zennit": "Zennit", "captum": "Captum", "innvestigate": "iNNvestigate", "limit": "limit"}
+NAMES = {"ours": "lrp_toolbox", "zennit": "Zennit", "captum": "Captum", "innvestigate": "iNNvestigate", "limit": "limit",
+         "ours_gpu": "lrp_toolbox", "zennit_gpu": "Zennit"}  # fmt: skip
 COLOURS = {"ours": "#c2302a", "zennit": "#6d8fb5", "captum": "#a9bdd3", "innvestigate": "#8a9a86", "limit": "#444444"}
 
 
@@ -31,15 +32,12 @@ def _cell(kept: dict) -> str:
     if not kept.get("times"):
         return f"– ({kept['refused']})" if "refused" in kept else "–"
     ms = np.array(kept["times"]) * 1000
-    return (
-        f"{np.median(ms):.0f}"
-        if len(ms) == 1 or ms.max() == ms.min()
-        else f"{np.median(ms):.0f} [{ms.min():.0f}–{ms.max():.0f}]"
-    )
+    middle, least, most = (f"{t:.0f}" if t >= 10 else f"{t:.1f}" for t in (np.median(ms), ms.min(), ms.max()))
+    return middle if least == most else f"{middle} [{least}–{most}]"
 
 
-def _ratio(row: dict, tool: str) -> str:
-    ours, theirs = row["tools"]["ours"].get("times"), row["tools"].get(tool, {}).get("times")
+def _ratio(row: dict, tool: str, our: str = "ours") -> str:
+    ours, theirs = row["tools"][our].get("times"), row["tools"].get(tool, {}).get("times")
     return f"**{np.median(ours) / np.median(theirs):.2f}**" if ours and theirs else "–"
 
 
@@ -106,6 +104,57 @@ def write_table(rows: list[dict], agreed: list[dict], machine: dict, out: Path, 
     (out / f"{name}.json").write_text(json.dumps(stored, indent=1), encoding="utf-8")
     _chart(rows, tools).savefig(out / f"{name}.png", bbox_inches="tight")
     return text
+
+
+def write_gpu(parts: dict[str, list[dict]], agreed: dict[str, list[dict]], machine: dict, out: Path) -> str:
+    """Markdown and JSON of what ran on a card, for each setting of TF32; returns the Markdown."""
+    ours, theirs = "ours_gpu", "zennit_gpu"
+    versions: dict[str, str] = {}
+    for row in (row for rows in parts.values() for row in rows):
+        for kept in row["tools"].values():
+            versions.update(kept.get("versions", {}))
+    lines = [
+        f"# On {versions.pop('card', 'no card')}",
+        "",
+        f"{machine['processor']}, {machine['cores']} cores, {machine['system']}; {datetime.date.today()}; commit "
+        f"{machine['commit']}; {', '.join(f'{k} {v}' for k, v in sorted(versions.items()))}. Random He-normal weights without "
+        "biases, float32. Milliseconds, median [min–max], until the card has finished, with input and result on the card; "
+        "every measurement in a process of its own. Memory in MiB: what the framework took from the card at most; in brackets, "
+        "all that the card had lent.",
+    ]
+    for name, rows in parts.items():
+        lines += [
+            "",
+            f"## {name}",
+            "",
+            "| | lrp_toolbox | Zennit | ratio (below 1: faster) | memory, lrp_toolbox | memory, Zennit |",
+            "|---|---|---|---|---|---|",
+        ]
+        for row in rows:
+            kept = [row["tools"][tool] for tool in (ours, theirs)]
+            cells = [*map(_cell, kept), _ratio(row, theirs, ours), *map(_memory, kept)]
+            lines.append(f"| {label(tuple(row['case']))} | {' | '.join(cells)} |")
+    if agreed:
+        lines += [
+            "",
+            "Do the relevances agree? The largest difference to lrp_toolbox on the CPU, as a part of the largest relevance; "
+            "two targets:",
+            "",
+            "| | dtype | lrp_toolbox | Zennit |",
+            "|---|---|---|---|",
+        ]
+    for name, row in ((name, row) for name, rows in agreed.items() for row in rows):
+        cells = [f"{row[t]:.0e}" if isinstance(row.get(t), float) else f"– ({row.get(t)})" for t in (ours, theirs)]
+        lines.append(f"| {label((row['net'], row['method'], 1, 1))} | {row['dtype']}, {name} | {' | '.join(cells)} |")
+    text = "\n".join(lines) + "\n"
+    (out / "gpu.md").write_text(text, encoding="utf-8")
+    stored = {"machine": machine, "date": str(datetime.date.today()), "parts": parts, "agreement": agreed}
+    (out / "gpu.json").write_text(json.dumps(stored, indent=1), encoding="utf-8")
+    return text
+
+
+def _memory(kept: dict) -> str:
+    return f"{kept['pool_mib']:.0f} [{kept['card_mib']:.0f}]" if "pool_mib" in kept else "–"
 
 
 def _chart(rows: list[dict], tools: list[str]) -> Figure:

@@ -25,10 +25,13 @@ def main() -> None:
     parser.add_argument("--targets", type=int, default=1)
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--seconds", type=float, default=6, help="measure for about so long, but at least twice")
+    parser.add_argument("--tf32", action="store_true", help="on a GPU: let products round float32 to TF32")
     parser.add_argument("--save", type=Path, help="where to put the result, for comparison")
     a = parser.parse_args()
 
     tool = importlib.import_module(f"benchmarks.tools.{a.tool}")
+    if hasattr(tool, "allow_tf32"):
+        tool.allow_tf32(a.tf32)
     shape, layers = nets.net(a.net)
     try:
         net = tool.build(shape, layers, a.weights, a.dtype)
@@ -41,13 +44,17 @@ def main() -> None:
         return
     result, times = run(), []
     if a.save:
-        np.save(a.save, np.asarray(result))
+        np.save(a.save, getattr(tool, "to_numpy", np.asarray)(result))
+    del result
     while len(times) < 2 or (sum(times) < a.seconds and len(times) < 50):
         start = time.perf_counter()
         run()
         times.append(time.perf_counter() - start)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps({"times": times, "peak_mib": peak, "versions": {"python": sys.version.split()[0], **tool.versions()}}))
+    found = {"times": times, "peak_mib": peak, "versions": {"python": sys.version.split()[0], **tool.versions()}}
+    if hasattr(tool, "device_memory"):
+        found["pool_mib"], found["card_mib"] = (n / 2**20 for n in tool.device_memory())
+    print(json.dumps(found))
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from .kernels import cpu
+from .kernels import cpu, gpu
 
 Array = Any  # numpy.ndarray, cupy.ndarray or an array of the standard; SciPy's choice of annotation, too
 Module = Any  # an array module
@@ -184,13 +184,19 @@ def negative_part(x: Array) -> Array:
 
 def only(a: Array, where: Array) -> Array:
     """a where `where`, else 0."""
-    return cpu.only(a, where) if cpu.suits(a) else namespace(a).where(where, a, zeros((), a))
+    if cpu.suits(a):
+        return cpu.only(a, where)
+    if gpu.suits(a):
+        return gpu.only(a, where)
+    return namespace(a).where(where, a, zeros((), a))
 
 
 def quotient(a: Array, b: Array, nothing: Array) -> Array:
     """a / b, and 0 where b is `nothing` to divide by."""
     if cpu.suits(a, b):
         return cpu.only(a / (b + nothing), ~nothing) if nothing.any() else a / b
+    if gpu.suits(a, b):
+        return gpu.quotient(a, b, nothing)
     xp = namespace(a, b)
     return xp.where(nothing, zeros((), b), a / xp.where(nothing, ones((), b), b))
 
@@ -200,6 +206,8 @@ def signed(value: int | float | Fraction, x: Array) -> Array:
     value = like(value, x)
     if cpu.suits(x):
         return np.copysign(x.dtype.type(value), x + 0)  # −0 + 0 = +0
+    if gpu.suits(x):
+        return gpu.signed(value, x)
     v = value * ones((), x)
     return namespace(x).where(x >= 0, v, -v)
 

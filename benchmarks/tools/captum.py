@@ -13,7 +13,7 @@ METHODS = {"epsilon": lambda: EpsilonRule(1e-6), "alpha1beta0": Alpha1_Beta0_Rul
 
 
 def runner(net, x, method, targets):
-    x = channels_first(x)
+    x = channels_first(x, net)
     if method == "forward":
         return forward(net, x)
     if method not in METHODS:
@@ -26,7 +26,7 @@ def runner(net, x, method, targets):
                 if hasattr(module, "weight"):
                     module.rule = METHODS[method]()  # removed by each call
             maps.append(LRP(net).attribute(x.clone().requires_grad_(), target=target).detach())
-        return torch.stack(maps, dim=1).permute(0, 1, 3, 4, 2).numpy()
+        return torch.stack(maps, dim=1).permute(0, 1, 3, 4, 2)
 
     return run
 

@@ -50,13 +50,14 @@ def _with(module, weight, dtype):
     return module
 
 
-def channels_first(x):
-    return torch.from_numpy(np.ascontiguousarray(x.transpose(0, 3, 1, 2)))
+def channels_first(x, net):
+    """(sample, channel, height, width), where the net is."""
+    return torch.from_numpy(np.ascontiguousarray(x.transpose(0, 3, 1, 2))).to(next(net.parameters()).device)
 
 
 def forward(net, x):
     def run():
         with torch.no_grad():
-            return net(x).numpy()
+            return net(x)
 
     return run

@@ -26,7 +26,7 @@ METHODS = {
 
 
 def runner(net, x, method, targets):
-    x = channels_first(x)
+    x = channels_first(x, net)
     if method == "forward":
         return forward(net, x)
     composite = METHODS[method]()
@@ -42,7 +42,7 @@ def runner(net, x, method, targets):
                 start[:, target] = y.detach()[:, target]
                 [gradient] = torch.autograd.grad(y, given, start)
                 maps.append(gradient)
-        return torch.stack(maps, dim=1).permute(0, 1, 3, 4, 2).numpy()
+        return torch.stack(maps, dim=1).permute(0, 1, 3, 4, 2)
 
     return run
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from types import ModuleType
 from typing import ClassVar
 
 from .. import backend
 from ..backend import Array, evaluated, namespace
-from ..kernels import cpu
+from ..kernels import cpu, gpu
 from ..rules import ONE, Number, Rule, Weights
 from .base import LinearModule, RuleTree, Shape, Trace, as_pair, proportional
 from .windows import Padding, Windows, add_up, as_padding, blind_windows, hand_out
@@ -50,6 +51,8 @@ class Linear(LinearModule):
             return xp.broadcast_to(xp.sum(x, axis=-1, keepdims=True), (*x.shape[:-1], self.w.shape[1]))
         if cpu.suits(x, self.w):
             return cpu.dense(x, w, self.w.shape[0])
+        if gpu.suits(x, self.w):
+            return gpu.dense(x, evaluated(w))
         return x @ evaluated(w)
 
     def apply_T(self, s: Array, w: Weights, shape: Shape) -> Array:
@@ -58,6 +61,8 @@ class Linear(LinearModule):
             return xp.broadcast_to(xp.sum(s, axis=-1, keepdims=True), (*s.shape[:-1], self.w.shape[0]))
         if cpu.suits(s, self.w):
             return cpu.dense_T(s, w, self.w.shape[0])
+        if gpu.suits(s, self.w):
+            return gpu.dense_T(s, evaluated(w))
         return s @ xp.permute_dims(evaluated(w), (1, 0))
 
     def output_shape(self, shape: Shape) -> Shape:
@@ -131,8 +136,8 @@ class Conv(LinearModule):
         if w is ONE:
             return hand_out(self.windows.sum(add_up(x, self.groups)), self.groups, self.channels[1])
         w = evaluated(w)
-        if self._fast(x, w):
-            return cpu.correlate(x, w, self.windows, self.groups)
+        if fast := self._fast(x, w):
+            return fast.correlate(x, w, self.windows, self.groups)
         return self.windows.correlate(x, w, self.groups)
 
     def apply_T(self, s: Array, w: Weights, shape: Shape) -> Array:
@@ -140,13 +145,15 @@ class Conv(LinearModule):
         if w is ONE:
             return hand_out(self.windows.sum_T(add_up(s, self.groups), size), self.groups, self.channels[0])
         w = evaluated(w)
-        if self._fast(s, w):
-            return cpu.correlate_T(s, w, self.windows, size, self.groups)
+        if fast := self._fast(s, w):
+            return fast.correlate_T(s, w, self.windows, size, self.groups)
         return self.windows.correlate_T(s, w, size, self.groups)
 
-    def _fast(self, x: Array, w: Array) -> bool:
-        """Depthwise convolutions are no matrix products worth the name."""
-        return cpu.suits(x, w) and (self.groups == 1 or self.channels[0] > self.groups)
+    def _fast(self, x: Array, w: Array) -> ModuleType | None:
+        """The kernels for these arrays, if there are any. Depthwise convolutions are no matrix products worth the name."""
+        if self.groups > 1 and self.channels[0] == self.groups:
+            return None
+        return next((kernels for kernels in (cpu, gpu) if kernels.suits(x, w)), None)
 
     def blind(self, x: Array) -> Array | None:
         return blind_windows(self.windows, x)
