@@ -110,7 +110,7 @@ np.testing.assert_allclose(caffe.net(caffe.prepare(photo)), logits, rtol=1e-4, a
 # %%
 LAYERS = [
     ("InputLayer", {"name": "pixels", "batch_input_shape": [None, 28, 28, 1]}),
-    ("Rescaling", {"name": "rescaling", "scale": 1 / 255}),
+    ("Rescaling", {"name": "rescaling", "scale": 1 / 255, "offset": 0.0}),
     ("Conv2D", {"name": "conv1", "filters": 6, "kernel_size": [5, 5], "padding": "same", "activation": "relu"}),
     ("MaxPooling2D", {"name": "pool1", "pool_size": [2, 2]}),
     ("Conv2D", {"name": "conv2", "filters": 16, "kernel_size": [5, 5], "activation": "relu"}),
