@@ -96,9 +96,8 @@ w, b = np.empty((h.shape[1], 10)), np.empty(10)
 for kind in range(10):
     yes, no = h[shown[:TRAINING, kind]], h[~shown[:TRAINING, kind]]
     spread = np.cov(np.concatenate([yes - yes.mean(axis=0), no - no.mean(axis=0)]).T)
-    w[:, kind] = np.linalg.solve(
-        spread + 1e-4 * np.trace(spread) / len(spread) * np.eye(len(spread)), yes.mean(axis=0) - no.mean(axis=0)
-    )
+    spread += 1e-4 * np.trace(spread) / len(spread) * np.eye(len(spread))  # some features never stir
+    w[:, kind] = np.linalg.solve(spread, yes.mean(axis=0) - no.mean(axis=0))
     b[kind] = -w[:, kind] @ (yes.mean(axis=0) + no.mean(axis=0)) / 2
 net = Sequential([*body.items(), ("fc", Linear(w.astype(np.float32), b.astype(np.float32)))])
 
@@ -167,15 +166,16 @@ row = int(whole[np.argsort(of_each)[len(whole) // 2]])
 ink = np.repeat(255 - made[TRAINING + row][0][..., None], 3, axis=-1)  # dark on white
 
 figure, axes = plt.subplots(DIGITS, 1 + len(SHOWN), figsize=(11, 5.8), layout="constrained")
-for column, (kind, (y, x_)) in enumerate(boxes[row].items()):
+for column, (kind, (rows, columns)) in enumerate(boxes[row].items()):
     axes[column, 0].imshow(ink)
     axes[column, 0].set_ylabel(f"“{kind}”", fontsize=11)
     for panel, name in zip(axes[column, 1:], SHOWN, strict=True):
         R = maps[name][row, column]
         panel.imshow(overlay(R, ink, quantile=0.999))
         panel.set_xlabel(f"μ = {localisation(R, masks[row, column]).mu:.2f}", fontsize=9)
+    corner = columns.start - 0.5, rows.start - 0.5
     for panel in axes[column]:
-        panel.add_patch(plt.Rectangle((x_.start - 0.5, y.start - 0.5), x_.stop - x_.start, y.stop - y.start, fill=False))
+        panel.add_patch(plt.Rectangle(corner, columns.stop - columns.start, rows.stop - rows.start, fill=False))
         panel.set(xticks=[], yticks=[])
 for panel, name in zip(axes[0, 1:], SHOWN, strict=True):
     panel.set_title(name, fontsize=10)
