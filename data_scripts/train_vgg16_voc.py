@@ -162,6 +162,7 @@ independent logits, no softmax; above 0 means yes.
 | convolutions | VGG-16 (Simonyan and Zisserman 2015, configuration D), weights in Keras' form, rounded to float16: CC BY 4.0, K. Simonyan and A. Zisserman, <https://www.robots.ox.ac.uk/~vgg/research/very_deep/> |
 | dense layers | ours, CC BY 4.0; the photographs they were trained on are under the terms of PASCAL VOC (Flickr, research) |
 | cat.png | "Chelsea" by Stéfan van der Walt, CC0, from scikit-image |
+| cat-and-person.jpg | "Eileen Collins", NASA, public domain, above "Chelsea"; both from scikit-image |
 | not for | decisions about people. It knows 20 words, learned from 2,500 holiday photographs |
 
 Average precision (area under the precision–recall curve) on `val`, from `python data_scripts/train_vgg16_voc.py --evaluate models/vgg16-voc`:
@@ -225,7 +226,10 @@ def main() -> None:
     text = card(precision, sum(p.size for p in net.parameters()))
     photo = arguments.cache / "cat.png"
     shutil.copyfile(arguments.photo, photo)
+    second = arguments.cache / "cat-and-person.jpg"
+    shutil.copyfile(arguments.photo.with_name(second.name), second)
     save(Model("vgg16-voc", net, CLASSES, PREPROCESSING, summary, text, photo), arguments.out, dtype=np.float16)
+    shutil.copyfile(second, arguments.out / second.name)
 
 
 def stored_as_float16(layer: Linear) -> Linear:
