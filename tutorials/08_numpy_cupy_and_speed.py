@@ -5,7 +5,7 @@
 # arrays, and a GPU does. That works because the formulas use nothing but the array API standard, which both speak. Here we show that,
 # and then we look at the clock: what does an explanation cost, and what is the least that it could cost?
 #
-# (This tutorial needs `array_api_strict`: `pip install "lrp_toolbox[tutorials]"`.)
+# (This tutorial needs `array_api_strict`: `python3 -m pip install -e ".[tutorials]"` in a clone of the repository.)
 
 # %%
 import math

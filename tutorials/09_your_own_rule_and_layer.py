@@ -221,7 +221,7 @@ axes[2].spines[["top", "right"]].set_visible(False)
 figure.savefig("own_layer.png", dpi=120)
 
 # %% [markdown]
-# About forty of 784 waves are enough to read the digit, if they are the right ones, and relevance finds them. So do the amplitudes, just as
+# Thirty-two of 784 waves are enough to read the digit, if they are the right ones, and relevance finds them. So do the amplitudes, just as
 # well: relevance is $x_k$ times something, and large waves dominate it. This says that the explanation is not absurd, and no more than that.
 
 # %%

@@ -8,7 +8,7 @@
 # - **exact arithmetic**, in which what should be equal is equal, and no tolerance hides anything;
 # - the **ledger**, which says *in which layer* relevance went missing.
 #
-# (This tutorial needs `hypothesis`: `pip install "lrp_toolbox[tutorials]"`.)
+# (This tutorial needs `hypothesis`: `python3 -m pip install -e ".[tutorials]"` in a clone of the repository.)
 
 # %%
 from fractions import Fraction
@@ -186,7 +186,7 @@ for k, (name, e) in enumerate(found.items()):
     off = [abs(float(page.rounding)) / abs(float(page.arriving)) for page in pages]
     axes.bar(np.arange(len(pages)) + 0.36 * (k - 0.5), np.maximum(off, 1e-9), width=0.34, label=name)
 axes.axhline(np.finfo(np.float32).eps, color="black", linewidth=0.8, linestyle=":")
-axes.text(4.45, np.finfo(np.float32).eps, " float32", va="center", fontsize=9)
+axes.text(4.5, 1.3 * np.finfo(np.float32).eps, "eps of float32", ha="right", fontsize=9)
 axes.set_yscale("log")
 axes.set_xticks(range(len(pages)), [page.name for page in pages])
 axes.set_xlabel("from the output to the input")
