@@ -118,7 +118,7 @@ for name, t in spent.items():
 # ## Layer by layer
 #
 # What is beyond the least goes into writing out the windows of a convolution, into adding up what comes back, and into everything that
-# has no product at all: ReLU, pooling, division. To see where, walk by hand. This *is* what `explain` does: forward, keeping a trace of
+# has no product at all: ReLU, pooling, division, the ledger. To see where, walk by hand. This *is* what `explain` does: forward, keeping a trace of
 # each layer, and back, each layer by its rule.
 
 # %%
