@@ -6,6 +6,7 @@ arguments. Arrays become pictures of uint8 (height, width, 3); figures with word
 
 from __future__ import annotations
 
+import io
 import os
 import tempfile
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ from PIL import Image
 from .backend import Array, to_numpy
 
 Picture = np.ndarray[Any, np.dtype[np.uint8]]  # (height, width, 3), RGB
+MARGINS: dict[str, Any] = {"bbox_inches": "tight", "pad_inches": 0.06}
 
 
 def _picture(values: np.ndarray[Any, Any]) -> Picture:
@@ -85,6 +87,15 @@ def overlay(R: Array, photo: Picture, *, colours: ColourMap = DAY, quantile: flo
     return _picture(opacity * colours(v) + (1 - opacity) * pale)
 
 
+class Montage(Figure):
+    """A figure that a notebook shows where it stands at the end of a cell."""
+
+    def _repr_png_(self) -> bytes:
+        picture = io.BytesIO()
+        self.savefig(picture, format="png", **MARGINS)
+        return picture.getvalue()
+
+
 def montage(
     photo: Picture,
     maps: Sequence[Sequence[Array]],
@@ -106,7 +117,7 @@ def montage(
     panels = [["photograph", *(["relevance"] if alone else []), *columns] for _ in rows]
     width = min(3.2, 16 / len(panels[0]))
     size = width * len(panels[0]), (width * aspect + 0.42) * len(rows) + 0.35
-    figure = Figure(figsize=size, layout="compressed", dpi=150)
+    figure = Montage(figsize=size, layout="compressed", dpi=150)
     axes = figure.subplots(len(rows), len(panels[0]), squeeze=False)
     for i, row in enumerate(maps):
         pictures = [photo]
@@ -138,7 +149,7 @@ def save_picture(picture: Picture | Figure, path: str | os.PathLike[str]) -> Pat
     os.close(handle)
     try:
         if isinstance(picture, Figure):
-            picture.savefig(temporary, bbox_inches="tight", pad_inches=0.06)
+            picture.savefig(temporary, **MARGINS)
         else:
             Image.fromarray(np.ascontiguousarray(picture)).save(temporary)
         os.chmod(temporary, 0o666 & ~_umask())

@@ -33,8 +33,10 @@ figure = montage(
     columns=["LRP_z", "LRP_α1", "LRP_CMP:α2"],
 )
 save_picture(figure, "digit.png")
+figure
 
 
+# %%
 def likeness(a, b):
     return float((a * b).sum() / np.sqrt((a * a).sum() * (b * b).sum()))
 
