@@ -13,18 +13,18 @@ import inspect
 import re
 
 FIELD = re.compile(r"^    (\w+): [^#\n]*?  # (.*)$", re.MULTILINE)
-COLUMNS = re.compile(r"(\S.*?) {2,}(?=\S)")
+PARAMETER = re.compile(r"\w+ : ")
+COLUMNS = re.compile(r"\S.*? {2,}(?=\S)")
 
 
 def as_rst(docstring):
     """The lines of a docstring as lines of reStructuredText."""
-    lines, section = [], ""
+    lines = []
     for paragraph in re.split(r"\n\s*\n", "\n".join(docstring).strip("\n")):
         block = paragraph.split("\n")
         if len(block) > 1 and set(block[1]) == {"-"}:
-            section = block[0]
-            lines += [f".. rubric:: {section}", ""]
-            lines += _named(block[2:], re.compile(r"(\w+) : ")) if section == "Parameters" else _items(block[2:])
+            lines += [f".. rubric:: {block[0]}", ""]
+            lines += _named(block[2:], PARAMETER) if block[0] == "Parameters" else _items(block[2:])
         else:
             lines += _set(block)
         lines.append("")
@@ -64,18 +64,12 @@ def _plain(text):
     return "".join(p if p.startswith("`") else re.sub(r"([\\*_|])", r"\\\1", p) for p in pieces)
 
 
-def shapes(kind):
-    """What the comments beside the fields of a dataclass say, field by field."""
-    return [f"{name}  {comment}" for name, comment in FIELD.findall(inspect.getsource(kind))]
-
-
 def process(app, what, name, obj, options, lines):
     lines[:] = as_rst(lines)
     if what == "class" and dataclasses.is_dataclass(obj):
-        fields = {field.name for field in dataclasses.fields(obj)}
-        for line in shapes(obj):
-            field, comment = line.split("  ", 1)
-            if field in fields:
+        own = {field.name for field in dataclasses.fields(obj)}
+        for field, comment in FIELD.findall(inspect.getsource(obj)):
+            if field in own:
                 lines += [f"``{field}``", f"    {_plain(comment)}"]
 
 
