@@ -27,7 +27,7 @@ exclude_patterns = ["_build", "_extensions"]
 # Every reference has to lead somewhere. What does not: types in signatures that are not ours (there is no network at hand
 # to look them up in), and what a docstring puts in backticks, which is code and a link only where there is something to it.
 nitpicky = True
-nitpick_ignore_regex = [("py:class", r".*"), ("py:obj", r".*")]
+nitpick_ignore_regex = [("py:class", r"(?!lrp_toolbox\.).*"), ("py:obj", r".*")]
 default_role = "py:obj"
 suppress_warnings = ["myst.header"]  # pages that are put together from parts of others
 
