@@ -84,6 +84,12 @@ def explain(
     keep : names of layers, or patterns over them, whose outputs' relevance is to be kept.
     classes : names of the outputs, for a module that does not know them.
 
+    >>> from lrp_toolbox import load, read_photo
+    >>> model = load("lenet5-mnist")
+    >>> e = explain(model, model.prepare(read_photo(model.example)), target=["2", "7"])
+    >>> e.R.shape, e.labels.tolist()
+    ((2, 28, 28, 1), ['2', '7'])
+
     Raises TypeError if x is of another dtype or device than the net, ValueError if it is not finite or does not fit, or if
     a class is unknown.
     """

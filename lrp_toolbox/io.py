@@ -96,6 +96,10 @@ FETCHED = {  # networks that are not ours to ship, and what gets them
 def load(name: str | os.PathLike[str], dtype: Any = np.float32) -> Model:
     """The model of that name (see `available`), or in that folder.
 
+    >>> model = load("lenet5-mnist")
+    >>> model.preprocessing.shape, model.net.output_shape(model.preprocessing.shape)
+    ((28, 28, 1), (10,))
+
     Raises FileNotFoundError if there is none, and ModelFormatError if its files are not what they should be.
     """
     folder = Path(name)

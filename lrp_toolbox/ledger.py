@@ -57,6 +57,15 @@ class Ledger:
     """The pages of all layers, from the output down to the input. `print(ledger)` shows the table.
 
     `ledger[i]` is the ledger of one sample or target, or whatever `i` picks from the leading axes.
+
+    >>> from lrp_toolbox import Linear, ReLU, Sequential, Z, explain
+    >>> w, v, b = np.asarray([[1.0, 1.0], [1.0, -2.0]]), np.asarray([[2.0], [5.0]]), np.asarray([1.0])
+    >>> net = Sequential(hidden=Linear(w), relu=ReLU(), out=Linear(v, b))
+    >>> print(explain(net, np.asarray([1.0, 2.0]), target=0, composite=Z()).ledger)
+    layer   rule  arriving  passed  bias  ε  empty  padding  rounding
+    out     z            7       6     1  ·      ·        ·         ·
+    hidden  z            6       6     ·  ·      ·        ·         ·
+    total                7       6     1  ·      ·        ·         ·
     """
 
     entries: tuple[Entry, ...]

@@ -100,6 +100,12 @@ def share(
 
     The bias takes s_j b_j of R_j. It keeps it ("absorb"), or hands it on, evenly, to all inputs of j ("distribute").
     `z` may be handed in where it is known already.
+
+    >>> import numpy as np
+    >>> from lrp_toolbox import Linear
+    >>> x, w, R = np.asarray([1.0, 2.0]), np.asarray([[3.0, -1.0], [1.0, 2.0]]), np.asarray([5.0, 3.0])
+    >>> share(Linear(w), [(x, w)], None, R)  # the z-rule
+    array([2., 6.])
     """
     if z is None:
         z = total(layer, terms, b)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from .results import BASELINE, Line, Table
 
-# μ_w, μ≤0.25, μ≤0.5, μ by data set and method.
+#: μ_w, μ≤0.25, μ≤0.5, μ by data set and method.
 TABLE_I: dict[str, dict[str, tuple[float, float, float, float | None]]] = {
     "voc": {  # PASCAL VOC 2007, CaffeNet
         "cmp:alpha=2,flat=1": (2.716, 0.307, 0.421, 0.532),
