@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -37,7 +36,7 @@ def read_photo(path: str | PathLike[str], upright: bool = True) -> Photo:
         raise ValueError(f"{path}: cannot be read as a picture: {error}") from error
 
 
-def decode_photo(file: IO[bytes], name: str, *, upright: bool = True, formats: Sequence[str] | None = None) -> Photo:
+def decode_photo(file: IO[bytes], name: str, *, upright: bool = True, formats: tuple[str, ...] | None = None) -> Photo:
     """The picture in an open file, as `read_photo` has it; errors begin with `name`.
 
     `formats`: those of Pillow's that may be decoded, such as ("JPEG", "PNG"); None: all. The pixels are counted before any
@@ -47,7 +46,7 @@ def decode_photo(file: IO[bytes], name: str, *, upright: bool = True, formats: S
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             warnings.filterwarnings("ignore", category=UserWarning)  # of metadata; nothing that the pixels need
-            with Image.open(file, formats=formats and tuple(formats)) as image:
+            with Image.open(file, formats=formats) as image:
                 image.seek(0)
                 image.load()
                 return np.asarray(_to_rgb(ImageOps.exif_transpose(image) if upright else image, name))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from dataclasses import fields as fields_of
 from typing import Any
@@ -21,7 +21,7 @@ JSON = dict[str, Any]
 
 @dataclass(frozen=True)
 class Parameter:
-    """A number that a slider moves from `least` to `most`: in equal steps or, if `log`, in equal factors; then 0 will do, too."""
+    """A number that a slider moves from `least` to `most`: in equal steps or, if `log`, in equal factors; then 0 will do."""
 
     name: str
     symbol: str
@@ -82,7 +82,7 @@ def _cmp(conv: Rule, pooling: Rule = Z()) -> Mapping[str, Rule]:  # noqa: B008, 
 
 PRESETS = (
     Preset("z", dict.fromkeys(_cmp(Z()), Z())),
-    Preset("αβ, α = 1", {**_cmp(AlphaBeta(1)), "dense": AlphaBeta(1), "sum": Z()}),
+    Preset("αβ:α1", {**_cmp(AlphaBeta(1)), "dense": AlphaBeta(1), "sum": Z()}),
     Preset("CMP:α1", _cmp(AlphaBeta(1))),
     Preset("CMP:α1+♭(3)", _cmp(AlphaBeta(1)), flat=3),
     Preset("CMP:α2+♭", _cmp(AlphaBeta(2)), flat=1),
@@ -112,8 +112,8 @@ class Choices:
         self.rules = {place.name: self._rules_of(place) for place in self.places}
         self.rules_of_group = {group.name: self._rules_of_group(group) for group in self.groups}
 
-    def _rules_of(self, place: Place) -> dict[str, str]:
-        """The rules among which a layer has a choice, with the symbols of what it makes of them.
+    def _rules_of(self, place: Place) -> dict[str, Rule]:
+        """The rules among which a layer has a choice, by name, and what it makes of them.
 
         zᴮ knows the box of the pixels, and is for layers that touch them.
         """
@@ -121,13 +121,13 @@ class Choices:
             return {}
         made = {name: self._make(name, {}) for name in RULE_NAMES if name != "zbox" or place.depth == 1}
         taken = {name: place.module.takes(rule) for name, rule in made.items()}
-        return {name: taken[name].symbol for name, rule in made.items() if name == "z" or taken[name] == rule}
+        return {name: taken[name] for name, rule in made.items() if name == "z" or taken[name] == rule}
 
-    def _rules_of_group(self, group: Group) -> dict[str, str]:
-        """The rules that some layer of the group has, but for zᴮ."""
+    def _rules_of_group(self, group: Group) -> dict[str, list[Rule]]:
+        """The rules that some layer of the group has, but for zᴮ, and what its layers make of them."""
         members = [self.rules[place.name] for place in self.places if group_of(place) is group]
-        symbols = {name: dict.fromkeys(rules[name] for rules in members if name in rules) for name in RULE_NAMES}
-        return {name: " / ".join(found) for name, found in symbols.items() if found and name != "zbox"}
+        taken = {name: [rules[name] for rules in members if name in rules] for name in RULE_NAMES if name != "zbox"}
+        return {name: list(dict.fromkeys(rules)) for name, rules in taken.items() if rules}
 
     def _make(self, name: str, given: Mapping[str, float]) -> Rule:
         rule = RULE_NAMES[name]
@@ -147,8 +147,8 @@ class Choices:
             "example": self.model.example is not None,
             "depth": self.depth,
             "layers": [self._layer(place) for place in self.places[::-1]],
-            "groups": [{"name": g.name, "title": g.title, "rules": self.rules_of_group[g.name]} for g in self.groups],
-            "rules": {name: self._rule(name) for name in RULE_NAMES},
+            "groups": [self._group(group) for group in self.groups],
+            "rules": {name: self._usual(name) for name in RULE_NAMES},
             "parameters": {name: vars(parameter) for name, parameter in PARAMETERS.items()},
             "presets": [self._preset(preset) for preset in presets],
             "usual": PRESETS[USUAL].name,
@@ -162,14 +162,23 @@ class Choices:
             "type": type(place.module).__name__,
             "output": list(place.output_shape),
             "group": None if group is None else group.name,
-            "rules": self.rules[place.name],
+            "rules": {name: rule.symbol for name, rule in self.rules[place.name].items()},
         }
 
-    def _rule(self, name: str) -> JSON:
+    def _group(self, group: Group) -> JSON:
+        rules = self.rules_of_group[group.name]
+        symbols = {name: " / ".join(rule.symbol for rule in taken) for name, taken in rules.items()}
+        formulas = {
+            name: "; ".join(f"{r.symbol}: {r.formula}" if taken[1:] else r.formula for r in taken)
+            for name, taken in rules.items()
+        }
+        return {"name": group.name, "title": group.title, "rules": symbols, "formulas": formulas}
+
+    def _usual(self, name: str) -> JSON:
+        """The rule of that name as it is chosen at first."""
         rule = self._make(name, {})
         own = {field.name: getattr(rule, field.name) for field in fields_of(rule)}  # type: ignore[arg-type]
-        usual = {key: own[key] for key in PARAMETERS if key in own}
-        return {"symbol": rule.symbol, "formula": rule.formula, "parameters": usual}
+        return {"rule": name, **{key: own[key] for key in PARAMETERS if key in own}}
 
     def _preset(self, preset: Preset) -> JSON:
         names = {rule: name for name, rule in RULE_NAMES.items()}
@@ -177,8 +186,7 @@ class Choices:
         for group in self.groups:
             rule = preset.rules[group.name]
             name = names[type(rule)]
-            given = {key: getattr(rule, key) for key in self._rule(name)["parameters"]}
-            rules[group.name] = {"rule": name, **given}
+            rules[group.name] = {key: getattr(rule, key, name) for key in self._usual(name)}
         return {"name": preset.name, "groups": rules, "flat": preset.flat}
 
     # ---- from the page
@@ -208,17 +216,16 @@ class Choices:
             entries.append((group.fits, self._read_rule(asked["groups"][group.name], where, self.rules_of_group[group.name])))
         return Question(target, Composite(entries, name="page"), COLOUR_MAPS[colours])
 
-    def _read_rule(self, spec: Any, where: str, allowed: Mapping[str, str]) -> Rule:
+    def _read_rule(self, spec: Any, where: str, allowed: Iterable[str]) -> Rule:
         if not isinstance(spec, dict) or not isinstance(spec.get("rule"), str) or spec["rule"] not in allowed:
             got = spec.get("rule") if isinstance(spec, dict) else spec
             raise ValueError(f"{where}.rule: expected one of {', '.join(allowed)}, got {got!r}")
         name = spec["rule"]
-        usual = self._rule(name)["parameters"]
+        usual = self._usual(name)
         for key in spec:
-            if key != "rule" and key not in usual:
+            if key not in usual:
                 raise ValueError(f"{where}.{key}: {name} has no such parameter")
-        given = {key: PARAMETERS[key].read(spec[key], f"{where}.{key}") for key in usual if key in spec}
-        return self._make(name, given)
+        return self._make(name, {key: PARAMETERS[key].read(spec[key], f"{where}.{key}") for key in spec if key != "rule"})
 
 
 def _require(value: Any, where: str, keys: Any) -> None:

@@ -1,7 +1,8 @@
 """A photograph on a desk: one forward pass, and as many ways back as are asked for, each from where it differs.
 
 Moving a slider changes the rules of some layers. Relevance that came down to these, and the ledger of the layers above,
-are what they were. And z⁺_j and z⁻_j, once they are known, are the denominators of αβ and γ for every α and every γ.
+are what they were. And the forward pass computes y_j as z⁺_j + z⁻_j: from these follow the denominators of every rule but
+♭, w² and zᴮ, for every α and every γ.
 """
 
 from __future__ import annotations
@@ -12,14 +13,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..backend import Array
-from ..composites import WEIGHTED, Composite, RuleTable
+from ..composites import Composite, RuleTable
 from ..data.photos import Photo
 from ..io import Model
 from ..ledger import Entry, Ledger, Recorder
-from ..modules import Conv, Linear, Module, Sequential, Trace, fuse
+from ..modules import Conv, Module, Sequential, Trace, fuse
 from ..modules.base import RuleTree
-from ..modules.container import Container, join
-from ..rules import AlphaBeta, Gamma, Rule, ZPlus
+from ..modules.container import Container
+from ..rules import AlphaBeta, Gamma, ZPlus
 
 
 def settled(model: Model) -> Model:
@@ -44,11 +45,10 @@ class Desk:
         assert isinstance(model.net, Sequential)
         self.net: Sequential = model.net
         self.x = model.prepare(photo)
-        self._trace = self.net.trace(self.x[None, ...])
+        self._trace = self.net.trace(self.x[None, ...], rule=AlphaBeta())  # for [z⁺_j, z⁻_j] of all convolutions
         self.y = self._trace.y[0]
         self._target = -1
         self._steps: list[Step] = []  # of the last way back, from the output down
-        self._halves: dict[str, Array] = {}  # [z⁺_j, z⁻_j] of the layers that were asked for them, by name
 
     def explain(
         self, target: int, composite: Composite, proceed: Callable[[], None] = lambda: None
@@ -70,31 +70,30 @@ class Desk:
         for (name, child, trace), rule in list(zip(way, rules, strict=True))[len(self._steps) :]:
             proceed()
             recorder = Recorder(lead=1)
-            R = child.relprop(self._informed(name, child, trace, rule), R, rule, recorder.book(name))
+            R = child.relprop(_informed(child, trace, rule), R, rule, recorder.book(name))
             self._steps.append(Step(rule, R, recorder.entries))
         entries = [entry for step in self._steps for entry in step.entries]
         return R[0], Recorder(lead=1, entries=entries).close(start, R)[0], table
 
-    def _informed(self, name: str, module: Module, trace: Trace, rules: RuleTree) -> Trace:
-        """The trace of `module` with the denominators that `rules` will need, where these follow from z⁺_j and z⁻_j."""
-        if isinstance(module, Container):
-            branches = zip(module.names, module.children, trace.children, module.rules_for(rules), strict=False)
-            informed = [self._informed(join(name, n), child, t, r) for n, child, t, r in branches]
-            return replace(trace, children=(*informed, *trace.children[len(informed) :]))  # the sum of an Add is the last
-        if isinstance(module, WEIGHTED) and isinstance(rules, (AlphaBeta, ZPlus, Gamma)) and rules == _usual(rules):
-            if name not in self._halves:
-                self._halves[name] = AlphaBeta().forward(module, trace.x, trace.nonneg)[1]
-            return replace(trace, rule=rules, z=_denominators(module, rules, trace.y, self._halves[name]))
-        return trace
+
+def _informed(module: Module, trace: Trace, rules: RuleTree) -> Trace:
+    """The trace of `module` with the denominators that `rules` will ask for, where [z⁺_j, z⁻_j] are known."""
+    if isinstance(module, Container):
+        branches = zip(module, trace.children, module.rules_for(rules), strict=False)  # the sum of an Add has no branch
+        informed = [_informed(child, t, rule) for child, t, rule in branches]
+        return replace(trace, children=(*informed, *trace.children[len(informed) :]))
+    if isinstance(module, Conv) and trace.z is not None and isinstance(rules, (AlphaBeta, ZPlus, Gamma)) and _is_usual(rules):
+        return replace(trace, rule=rules, z=_denominators(module, rules, trace.y, trace.z))
+    return trace
 
 
-def _usual(rule: AlphaBeta | ZPlus | Gamma) -> Rule:
-    """The rule with nothing else chosen than α or γ: a bias that is ignored is in no denominator."""
-    return replace(rule, bias="absorb", renormalize=False) if isinstance(rule, AlphaBeta) else replace(rule, bias="absorb")
+def _is_usual(rule: AlphaBeta | ZPlus | Gamma) -> bool:
+    """Whether z⁺_j and z⁻_j, which have their parts of the bias, are what the rule is about."""
+    return rule.bias != "ignore" and not getattr(rule, "renormalize", False)
 
 
-def _denominators(layer: Conv | Linear, rule: AlphaBeta | ZPlus | Gamma, y: Array, halves: Array) -> Array:
-    """What the parts of `rule` are divided by, joined (see `Rule.parts`)."""
+def _denominators(layer: Conv, rule: AlphaBeta | ZPlus | Gamma, y: Array, halves: Array) -> Array:
+    """What the parts of `rule` are divided by, joined (see `Rule.parts`), from `halves`, [z⁺_j, z⁻_j]."""
     act, inh = layer.separate(halves, 2)
     if isinstance(rule, Gamma):
         return layer.join([y + rule.gamma * act, y + rule.gamma * inh])

@@ -127,7 +127,7 @@ class Server(ThreadingMixIn, TCPServer):
 
     @contextmanager
     def turn(self, name: str) -> Iterator[tuple[Page, Callable[[], None]]]:
-        """The page of that name, once it is its turn, and a function that raises `RefusedError` when a newer request has come."""
+        """The page of that name, once it is its turn, and a function that raises RefusedError when a newer request has come."""
         with self.lock:
             page = self.pages.setdefault(name, Page())
             self.pages.move_to_end(name)

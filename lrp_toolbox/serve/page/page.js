@@ -26,7 +26,19 @@ function element(tag, properties = {}, ...children) {
 
 function number(value, digits = 4) {
   if (value === 0) return "·";
-  return String(Number(value.toPrecision(digits))).replace("-", "−").replace("e−", "e-").replace("e+", "e");
+  const rounded = Number(value.toPrecision(digits));
+  const text = Math.abs(rounded) < 1e-4 || Math.abs(rounded) >= 1e6 ? rounded.toExponential() : String(rounded);
+  return text.replace(/^-/, "−").replace("e-", "e−").replace("e+", "e");
+}
+
+// As it is written to be printed: shorter than a thousandth in powers of ten.
+function typed(value) {
+  return value !== 0 && Math.abs(value) < 1e-3 ? value.toExponential() : String(value);
+}
+
+// "z_ij" with its indices below the line.
+function formula(text) {
+  return text.split(/_(ij|i|j)/).map((part, k) => (k % 2 ? element("sub", { textContent: part }) : part));
 }
 
 async function bitmap(base64) {
@@ -106,8 +118,7 @@ async function explain(signal) {
   draw();
   fillLedger();
   $("keep").disabled = false;
-  const taken = `${number(answer.ledger.end)} of ${number(answer.ledger.start)} came to the pixels`;
-  $("status").textContent = `${what.name}, ${what.by}: ${taken} (${said.seconds.toFixed(2)} s)`;
+  $("status").textContent = `${what.name}: ${number(said.ledger.end)} of ${number(said.ledger.start)} came to the pixels, in ${said.seconds.toFixed(2)} s`;
 }
 
 // What the rules are called: as the paper does, or one by one.
@@ -116,8 +127,8 @@ function title() {
   if (same) return same.name;
   const parts = choices.groups.map((group) => {
     const spec = asked.groups[group.name];
-    const given = Object.entries(spec).filter(([key]) => key !== "rule").map(([key, value]) => ` ${choices.parameters[key].symbol} = ${value}`);
-    return `${group.title.toLowerCase()} ${group.rules[spec.rule]}${given.join("")}`;
+    const key = parameterOf(spec);
+    return `${group.title.toLowerCase()} ${group.rules[spec.rule]}${key ? ` ${choices.parameters[key].symbol} = ${typed(spec[key])}` : ""}`;
   });
   if (asked.flat) parts.push(`♭ in the first ${asked.flat}`);
   const single = Object.keys(asked.layers).length;
@@ -200,12 +211,17 @@ function listClasses() {
 // ---- rules
 
 function options(select, rules, first) {
-  select.replaceChildren(...(first ? [element("option", { value: "", textContent: first })] : []),
-    ...Object.entries(rules).map(([name, symbol]) => element("option", { value: name, textContent: symbol === name ? name : `${symbol}  (${name})` })));
+  const all = Object.entries(rules).map(([name, symbol]) => element("option", { value: name, textContent: symbol === name ? name : `${symbol}  (${name})` }));
+  if (first === undefined) select.replaceChildren(...all);
+  else select.replaceChildren(element("option", { value: "", textContent: first }), element("optgroup", { label: "this layer, by hand" }, ...all));
 }
 
 function spec(name) {
-  return { rule: name, ...choices.rules[name].parameters };
+  return { ...choices.rules[name] };
+}
+
+function parameterOf(chosen) {
+  return Object.keys(chosen).find((key) => key !== "rule");
 }
 
 function makeGroups() {
@@ -217,9 +233,8 @@ function makeGroups() {
       asked.groups[group.name] = spec(select.value);
       ask();
     };
-    const formula = element("span", { className: "formula" });
     const slide = element("div", { className: "slide", hidden: true });
-    return element("div", { className: "rule", id: `${id}-row` }, element("label", { htmlFor: id, textContent: group.title }), select, formula, slide);
+    return element("div", { className: "rule", id: `${id}-row` }, element("label", { htmlFor: id, textContent: group.title }), select, element("span", { className: "formula" }), slide);
   }));
   $("presets").replaceChildren(...choices.presets.map((preset) => {
     const button = element("button", { type: "button", textContent: preset.name });
@@ -242,7 +257,7 @@ function choose(preset) {
 // A slider and a number for what a rule takes; both are made anew only when the rule is another.
 function parameter(slide, group) {
   const chosen = asked.groups[group.name];
-  const key = Object.keys(chosen).find((k) => k !== "rule");
+  const key = parameterOf(chosen);
   slide.hidden = !key;
   if (!key) return slide.replaceChildren();
   const p = choices.parameters[key];
@@ -265,7 +280,7 @@ function parameter(slide, group) {
   const [, range, exact] = slide.children;
   if (from(Number(range.value)) !== chosen[key]) range.value = to(chosen[key]);
   range.setAttribute("aria-valuetext", `${p.symbol} = ${chosen[key]}`);
-  exact.value = chosen[key];
+  exact.value = typed(chosen[key]);
 }
 
 // All controls say what is asked.
@@ -273,7 +288,7 @@ function describe() {
   for (const group of choices.groups) {
     const row = $(`group-${group.name}-row`), chosen = asked.groups[group.name];
     row.querySelector("select").value = chosen.rule;
-    row.querySelector(".formula").textContent = choices.rules[chosen.rule].formula;
+    row.querySelector(".formula").replaceChildren(...formula(group.formulas[chosen.rule]));
     parameter(row.querySelector(".slide"), group);
   }
   $("flat").value = asked.flat;
@@ -284,11 +299,11 @@ function describe() {
     const chosen = asked.layers[row.dataset.layer];
     row.classList.toggle("by-hand", Boolean(chosen));
     row.querySelector("select").value = chosen?.rule ?? "";
-    const exact = row.querySelector("input"), key = chosen && Object.keys(chosen).find((k) => k !== "rule");
+    const exact = row.querySelector("input"), key = chosen && parameterOf(chosen);
     exact.hidden = !key;
     if (key) {
       const p = choices.parameters[key];
-      Object.assign(exact, { min: p.log ? 0 : p.least, max: p.most, value: chosen[key], title: p.symbol });
+      Object.assign(exact, { min: p.log ? 0 : p.least, max: p.most, value: typed(chosen[key]), title: p.symbol });
       exact.setAttribute("aria-label", `${p.symbol} of ${row.dataset.layer}`);
     }
   }
@@ -301,7 +316,7 @@ function makeLayers() {
   const rows = choices.layers.filter((layer) => layer.group).map((layer) => {
     const select = element("select");
     select.setAttribute("aria-label", `rule of ${layer.name}`);
-    options(select, layer.rules, "as above");
+    options(select, layer.rules, "");
     select.onchange = () => {
       delete asked.layers[layer.name];
       if (select.value) asked.layers[layer.name] = spec(select.value);
@@ -309,7 +324,7 @@ function makeLayers() {
     };
     const exact = element("input", { type: "number", step: "any", hidden: true });
     exact.onchange = () => {
-      const [key] = Object.keys(asked.layers[layer.name]).filter((k) => k !== "rule");
+      const key = parameterOf(asked.layers[layer.name]);
       if (!exact.reportValidity() || exact.value === "") return;
       asked.layers[layer.name][key] = Number(exact.value);
       ask();
@@ -341,7 +356,7 @@ function fillLedger() {
     const [bar, ...cells] = [...row.children].slice(2);
     if (row.dataset.layer) row.querySelector("option").textContent = entry.rule;
     bar.replaceChildren(drawBar(entry, least, most));
-    ["arriving", "passed", ...Object.keys(REASONS)].forEach((key, k) => (cells[k].textContent = number(entry[key])));
+    ["arriving", "passed", ...Object.keys(REASONS)].forEach((key, k) => (cells[k].textContent = number(entry[key], key in REASONS ? 3 : 4)));
   }
   const table = $("layers").parentElement;
   for (const reason in REASONS) table.classList.toggle(`no-${reason}`, entries.every((entry) => entry[reason] === 0));
