@@ -168,10 +168,7 @@ class Choices:
     def _group(self, group: Group) -> JSON:
         rules = self.rules_of_group[group.name]
         symbols = {name: " / ".join(rule.symbol for rule in taken) for name, taken in rules.items()}
-        formulas = {
-            name: "; ".join(f"{r.symbol}: {r.formula}" if taken[1:] else r.formula for r in taken)
-            for name, taken in rules.items()
-        }
+        formulas = {name: [f"{rule.symbol}: {rule.formula}" for rule in taken] for name, taken in rules.items()}
         return {"name": group.name, "title": group.title, "rules": symbols, "formulas": formulas}
 
     def _usual(self, name: str) -> JSON:

@@ -288,7 +288,7 @@ function describe() {
   for (const group of choices.groups) {
     const row = $(`group-${group.name}-row`), chosen = asked.groups[group.name];
     row.querySelector("select").value = chosen.rule;
-    row.querySelector(".formula").replaceChildren(...formula(group.formulas[chosen.rule]));
+    row.querySelector(".formula").replaceChildren(...formula(group.formulas[chosen.rule].join("; ")));
     parameter(row.querySelector(".slide"), group);
   }
   $("flat").value = asked.flat;
