@@ -86,7 +86,7 @@ PRESETS = (
     Preset("CMP:α1", _cmp(AlphaBeta(1))),
     Preset("CMP:α1+♭(3)", _cmp(AlphaBeta(1)), flat=3),
     Preset("CMP:α2+♭", _cmp(AlphaBeta(2)), flat=1),
-    Preset("CMP, all ♭", _cmp(Flat(), Flat())),
+    Preset("all ♭", _cmp(Flat(), Flat())),
 )
 USUAL = 4  # which of them the page begins with: the best of Table I
 

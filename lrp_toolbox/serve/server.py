@@ -171,7 +171,8 @@ class Server(ThreadingMixIn, TCPServer):
             if page.desk is None or page.view is None:
                 raise RefusedError(410, "the photograph is no longer at hand: send it again")
             began = time.perf_counter()
-            R, ledger, _ = page.desk.explain(question.target, question.composite, proceed)
+            with np.errstate(over="ignore", invalid="ignore"):  # `_ledger` says so
+                R, ledger, _ = page.desk.explain(question.target, question.composite, proceed)
             taken, booked = time.perf_counter() - began, _ledger(ledger)
             return {
                 "overlay": _png(render.overlay(R, page.view, colours=question.colours, quantile=QUANTILE)),

@@ -234,7 +234,7 @@ function makeGroups() {
       ask();
     };
     const slide = element("div", { className: "slide", hidden: true });
-    return element("div", { className: "rule", id: `${id}-row` }, element("label", { htmlFor: id, textContent: group.title }), select, element("span", { className: "formula" }), slide);
+    return element("div", { className: "rule", id: `${id}-row` }, element("label", { htmlFor: id, textContent: group.title }), select, slide, element("span", { className: "formula" }));
   }));
   $("presets").replaceChildren(...choices.presets.map((preset) => {
     const button = element("button", { type: "button", textContent: preset.name });
@@ -292,7 +292,7 @@ function describe() {
     parameter(row.querySelector(".slide"), group);
   }
   $("flat").value = asked.flat;
-  $("flat-said").textContent = `${asked.flat} of ${choices.depth}`;
+  $("flat-said").textContent = `first ${asked.flat} of ${choices.depth}`;
   $("flat").setAttribute("aria-valuetext", $("flat-said").textContent);
   [...$("presets").children].forEach((button, k) => button.setAttribute("aria-pressed", isChosen(choices.presets[k])));
   for (const row of $("layers").querySelectorAll("[data-layer]")) {
