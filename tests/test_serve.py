@@ -25,8 +25,26 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import lrp_toolbox as lrp
-from lrp_toolbox import Add, AlphaBeta, Composite, Concat, Conv, Epsilon, Flat, Gamma, Identity, Linear, ReLU, Sequential
-from lrp_toolbox import WSquare, Z, ZBox, ZPlus, is_dense, render, uniform
+from lrp_toolbox import (
+    Add,
+    AlphaBeta,
+    Composite,
+    Concat,
+    Conv,
+    Epsilon,
+    Flat,
+    Gamma,
+    Identity,
+    Linear,
+    ReLU,
+    Sequential,
+    WSquare,
+    Z,
+    ZPlus,
+    is_dense,
+    render,
+    uniform,
+)
 from lrp_toolbox.cli import main
 from lrp_toolbox.composites import First
 from lrp_toolbox.data.photos import decode_photo
