@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 import zlib
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import numpy as np
 import pytest
@@ -67,8 +67,8 @@ def branching():
     residual = Add(Sequential(Conv(w(3, 3, 5, 5), w(5), padding=1), ReLU()), Identity())
     norm = lrp.BatchNorm(w(2), abs(w(2)), w(2), w(2))
     net = Sequential(
-        conv=Conv(w(5, 5, 1, 2), w(2), stride=4), norm=norm, relu=ReLU(), fire=Concat(one, two), relu2=ReLU(), residual=residual,
-        pool=lrp.AvgPool(None), flatten=lrp.Flatten(), fc=Linear(w(5, 10), w(10)),
+        conv=Conv(w(5, 5, 1, 2), w(2), stride=4), norm=norm, relu=ReLU(), fire=Concat(one, two), relu2=ReLU(),
+        residual=residual, pool=lrp.AvgPool(None), flatten=lrp.Flatten(), fc=Linear(w(5, 10), w(10)),
     )  # fmt: skip
     return lrp.Model("branching", net, tuple("abcdefghij"), lrp.Preprocessing((28, 28), "crop", "L", (0.0,), 1 / 255))
 
@@ -465,14 +465,14 @@ def test_slow_clients_are_let_go(server, monkeypatch, drip):
     monkeypatch.setattr(serving, "SECONDS", 0.4)
     with socket.create_connection(server.server_address, timeout=10) as connection:
         connection.sendall(drip)
-        began = time.perf_counter()
-        with pytest.raises(ConnectionError):
-            for _ in range(100):
-                time.sleep(0.05)
+        began, answer = time.perf_counter(), b"?"
+        connection.settimeout(0.05)
+        with suppress(ConnectionError):
+            while answer and time.perf_counter() - began < 5:
                 if drip:
                     connection.sendall(b"x")
-                elif connection.recv(1) == b"":
-                    raise ConnectionError
+                with suppress(TimeoutError):
+                    answer = connection.recv(1)
         assert time.perf_counter() - began < 4
 
 
@@ -822,7 +822,8 @@ def test_a_photograph_is_dropped_and_everything_is_clicked(visit, server, seven)
         with visit.changes("pixels"):
             visit.find(f"#view label:has([value={view}])").click()
     visit.find("#keep").click()
-    assert visit.find("#kept figcaption").text.startswith("1: z" if "1: z" in visit.text("kept") else visit.text("kept")[:1])
+    chosen = visit.text("caption").split()[0]
+    assert visit.find("#kept figcaption").text.startswith(f"{chosen}: z")
     visit.find("#kept button").click()
     assert not visit.find("#kept").is_displayed()
     visit.find("#search").send_keys("9")
@@ -908,7 +909,8 @@ def test_a_slider_that_moves_leaves_nothing_to_wait_for(visit):
     """Twenty positions at once; the last one counts, whichever answers come."""
     visit.run(
         "const e = document.querySelector('#group-conv-row input[type=range]');"
-        "for (let k = 0; k <= 20; k++) setTimeout(() => { e.value = 1 + k / 10; e.dispatchEvent(new Event('input')); }, 10 * k);"
+        "const to = (value) => { e.value = value; e.dispatchEvent(new Event('input')); };"
+        "for (let k = 0; k <= 20; k++) setTimeout(() => to(1 + k / 10), 10 * k);"
     )
     time.sleep(0.3)
     visit.settle()
@@ -916,19 +918,22 @@ def test_a_slider_that_moves_leaves_nothing_to_wait_for(visit):
     assert visit.complaints() == []
 
 
-UNNAMED = """
-const light = (c) => { const [r, g, b] = c.map((v) => (v /= 255) <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
-  return 0.2126 * r + 0.7152 * g + 0.0722 * b; };
+PALE = """
+const light = (c) => {
+  const [r, g, b] = c.map((v) => (v /= 255) <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+  return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+};
 const rgba = (text) => text.match(/[\\d.]+/g).map(Number);
-const ground = (e) => { for (; e; e = e.parentElement) { const c = rgba(getComputedStyle(e).backgroundColor); if (c[3] !== 0) return c; } };
-const pale = [];
-for (const e of document.querySelectorAll("body *")) {
-  if (e.disabled || !e.checkVisibility() || !([...e.childNodes].some((n) => n.nodeType === 3 && n.data.trim()) || e.matches("input, select"))) continue;
+const ground = (e) => {
+  const c = rgba(getComputedStyle(e).backgroundColor);
+  return c[3] === 0 ? ground(e.parentElement) : c;
+};
+const reads = (e) => e.matches("input, select") || [...e.childNodes].some((n) => n.nodeType === 3 && n.data.trim());
+return [...document.querySelectorAll("body *")].filter((e) => !e.disabled && e.checkVisibility() && reads(e)).filter((e) => {
   const [a, b] = [rgba(getComputedStyle(e).color), ground(e)].map((c) => light(c.slice(0, 3)));
-  if ((Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05) < 4.5) pale.push(e.outerHTML.slice(0, 80));
-}
-return pale;
-"""
+  return (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05) < 4.5;
+}).map((e) => e.outerHTML.slice(0, 80));
+"""  # what can be read, and has less than the contrast that WCAG 2 asks for
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
@@ -937,7 +942,7 @@ def test_it_fits_is_named_and_can_be_read(browser, server, width, theme):
     visit = Visit(browser, server, width, theme)
     visit.find("#keep").click()
     assert visit.run("return document.documentElement.scrollWidth") <= width
-    assert visit.run(UNNAMED) == []
+    assert visit.run(PALE) == []
     spoken = {"button", "combobox", "slider", "radio", "spinbutton", "searchbox", "img", "image", "region", "table"}
     nodes = visit.devtools("Accessibility.getFullAXTree")["nodes"]
     named = [(n["role"]["value"], n.get("name", {}).get("value", "")) for n in nodes if not n.get("ignored")]
