@@ -281,7 +281,7 @@ class Handler(BaseHTTPRequestHandler):
         if self.path in self.server.static:
             return self.server.static[self.path]
         if self.path == "/choices":
-            return _json(self.server.choices.as_json())
+            return _json({**self.server.choices.as_json(), "largest": LARGEST["/photo"]})
         example = self.server.model.example
         if self.path == "/example" and example is not None:
             return example.read_bytes(), "application/octet-stream"

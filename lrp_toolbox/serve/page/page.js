@@ -3,6 +3,7 @@
 
 const $ = (id) => document.getElementById(id);
 const REASONS = { bias: "bias", eps: "ε", empty: "empty", padding: "padding" };
+const AMOUNTS = ["arriving", "passed", ...Object.keys(REASONS)];
 const WAIT = 30; // ms for a slider to move on before it is asked about
 const LISTED = 6; // classes shown without a search
 const token = document.querySelector("meta[name=token]").content;
@@ -11,6 +12,7 @@ const dark = matchMedia("(prefers-color-scheme: dark)");
 
 let choices; // what the server has to choose from
 let photo; // { blob, name, outputs, picture }
+let sending; // the blob of a photograph that is on its way
 let answer; // to the last question, with its pictures
 let asked = { target: 0, groups: {}, flat: 0, layers: {} };
 let current; // AbortController of the request on its way
@@ -36,6 +38,10 @@ function typed(value) {
   return value !== 0 && Math.abs(value) < 1e-3 ? value.toExponential() : String(value);
 }
 
+function size(bytes) {
+  return `${(bytes / 2 ** 20).toFixed(0)} MB`;
+}
+
 // "z_ij" with its indices below the line.
 function formula(text) {
   return text.split(/_(ij|i|j)/).map((part, k) => (k % 2 ? element("sub", { textContent: part }) : part));
@@ -47,7 +53,8 @@ async function bitmap(base64) {
 
 async function post(path, body, signal) {
   const type = path === "/photo" ? "application/octet-stream" : "application/json";
-  const response = await fetch(path, { method: "POST", body, signal, headers: { "Content-Type": type, "X-Token": token, "X-Page": page } });
+  const headers = { "Content-Type": type, "X-Token": token, "X-Page": page };
+  const response = await fetch(path, { method: "POST", body, signal, headers });
   const said = await response.json();
   if (!response.ok) throw Object.assign(new Error(said.error), { status: response.status });
   return said;
@@ -76,9 +83,14 @@ async function only(work) {
 
 function take(blob, name) {
   if (!blob) return;
+  sending = blob;
   only(async (signal) => {
     $("status").textContent = `${name}: the network looks at it …`;
-    await send(blob, name, signal);
+    try {
+      await send(blob, name, signal);
+    } finally {
+      if (sending === blob) sending = undefined;
+    }
     asked.target = photo.outputs.indexOf(Math.max(...photo.outputs));
     $("search").value = "";
     listClasses();
@@ -87,6 +99,7 @@ function take(blob, name) {
 }
 
 async function send(blob, name, signal) {
+  if (blob.size > choices.largest) throw new Error(`${name}: ${size(blob.size)} are too many; ${size(choices.largest)} is the limit`);
   const said = await post("/photo", blob, signal);
   const picture = await bitmap(said.photo);
   signal.throwIfAborted();
@@ -98,7 +111,7 @@ async function send(blob, name, signal) {
 function ask() {
   clearTimeout(waiting);
   describe();
-  if (photo) waiting = setTimeout(() => only(explain), WAIT);
+  if (photo && !sending) waiting = setTimeout(() => only(explain), WAIT); // else it is asked once the photograph is there
 }
 
 async function explain(signal) {
@@ -118,7 +131,8 @@ async function explain(signal) {
   draw();
   fillLedger();
   $("keep").disabled = false;
-  $("status").textContent = `${what.name}: ${number(said.ledger.end)} of ${number(said.ledger.start)} came to the pixels, in ${said.seconds.toFixed(2)} s`;
+  const came = `${number(said.ledger.end)} of ${number(said.ledger.start)} came to the pixels`;
+  $("status").textContent = `${what.name}: ${came}, in ${said.seconds.toFixed(2)} s`;
 }
 
 // What the rules are called: as the paper does, or one by one.
@@ -128,7 +142,8 @@ function title() {
   const parts = choices.groups.map((group) => {
     const spec = asked.groups[group.name];
     const key = parameterOf(spec);
-    return `${group.title.toLowerCase()} ${group.rules[spec.rule]}${key ? ` ${choices.parameters[key].symbol} = ${typed(spec[key])}` : ""}`;
+    const value = key ? ` ${choices.parameters[key].symbol} = ${typed(spec[key])}` : "";
+    return `${group.title.toLowerCase()} ${group.rules[spec.rule]}${value}`;
   });
   if (asked.flat) parts.push(`♭ in the first ${asked.flat}`);
   const single = Object.keys(asked.layers).length;
@@ -154,7 +169,11 @@ function draw() {
   context.imageSmoothingEnabled = false; // every pixel of the heatmap is to be seen
   context.drawImage(shown, 0, 0, width, height);
   const colours = dark.matches ? "yellow and orange speak for it, blue against" : "red speaks for it, blue against";
-  const what = { overlay: `Relevance for ${answer.name} over the photograph: ${colours}`, heatmap: `Relevance for ${answer.name}: ${colours}`, photo: `The photograph ${photo.name}` };
+  const what = {
+    overlay: `Relevance for ${answer.name} over the photograph: ${colours}`,
+    heatmap: `Relevance for ${answer.name}: ${colours}`,
+    photo: `The photograph: ${photo.name}`,
+  };
   canvas.setAttribute("aria-label", what[view]);
   $("caption").replaceChildren(element("b", { textContent: answer.name }), ` ${number(answer.output)} · ${answer.by}`);
   drawScale();
@@ -170,10 +189,9 @@ function drawScale() {
 }
 
 function keep() {
-  const copy = element("canvas", { width: $("picture").width, height: $("picture").height, className: $("picture").className });
+  const copy = $("picture").cloneNode();
+  copy.removeAttribute("id");
   copy.getContext("2d").drawImage($("picture"), 0, 0);
-  copy.setAttribute("role", "img");
-  copy.setAttribute("aria-label", $("picture").getAttribute("aria-label"));
   const words = `${answer.name}: ${answer.by}`;
   const away = element("button", { type: "button", textContent: "×", title: "put away" });
   away.setAttribute("aria-label", `Put away ${words}`);
@@ -202,7 +220,8 @@ function listClasses() {
       asked.target = k;
       ask();
     };
-    return element("label", {}, input, element("span", { textContent: choices.classes[k] }), element("output", { textContent: number(photo.outputs[k]) }));
+    const output = element("output", { textContent: number(photo.outputs[k]) });
+    return element("label", {}, input, element("span", { textContent: choices.classes[k] }), output);
   }));
   const rest = found.length - listed.length;
   $("more").textContent = !found.length ? "no class of that name" : rest > 0 ? `and ${rest} more: search` : "";
@@ -211,9 +230,12 @@ function listClasses() {
 // ---- rules
 
 function options(select, rules, first) {
-  const all = Object.entries(rules).map(([name, symbol]) => element("option", { value: name, textContent: symbol === name ? name : `${symbol}  (${name})` }));
-  if (first === undefined) select.replaceChildren(...all);
-  else select.replaceChildren(element("option", { value: "", textContent: first }), element("optgroup", { label: "this layer, by hand" }, ...all));
+  const all = Object.entries(rules).map(([name, symbol]) => {
+    return element("option", { value: name, textContent: symbol === name ? name : `${symbol}  (${name})` });
+  });
+  if (first === undefined) return select.replaceChildren(...all);
+  const byHand = element("optgroup", { label: "this layer, by hand" }, ...all);
+  select.replaceChildren(element("option", { value: "", textContent: first }), byHand);
 }
 
 function spec(name) {
@@ -234,7 +256,9 @@ function makeGroups() {
       ask();
     };
     const slide = element("div", { className: "slide", hidden: true });
-    return element("div", { className: "rule", id: `${id}-row` }, element("label", { htmlFor: id, textContent: group.title }), select, slide, element("span", { className: "formula" }));
+    const label = element("label", { htmlFor: id, textContent: group.title });
+    const says = element("span", { className: "formula" });
+    return element("div", { className: "rule", id: `${id}-row` }, label, select, slide, says);
   }));
   $("presets").replaceChildren(...choices.presets.map((preset) => {
     const button = element("button", { type: "button", textContent: preset.name });
@@ -340,8 +364,9 @@ function makeLayers() {
 }
 
 function line(name, rule, title) {
-  const cells = ["arriving", "passed", ...Object.keys(REASONS)].map((key) => element("td", { className: `number ${key in REASONS ? key : ""}` }));
-  return element("tr", {}, element("th", { scope: "row", textContent: name, title }), rule, element("td", { className: "bar" }), ...cells);
+  const cells = AMOUNTS.map((key) => element("td", { className: `number ${key in REASONS ? key : ""}` }));
+  const head = element("th", { scope: "row", textContent: name, title });
+  return element("tr", {}, head, rule, element("td", { className: "bar" }), ...cells);
 }
 
 function fillLedger() {
@@ -356,14 +381,17 @@ function fillLedger() {
     const [bar, ...cells] = [...row.children].slice(2);
     if (row.dataset.layer) row.querySelector("option").textContent = entry.rule;
     bar.replaceChildren(drawBar(entry, least, most));
-    ["arriving", "passed", ...Object.keys(REASONS)].forEach((key, k) => (cells[k].textContent = number(entry[key], key in REASONS ? 3 : 4)));
+    AMOUNTS.forEach((key, k) => (cells[k].textContent = number(entry[key], key in REASONS ? 3 : 4)));
   }
   const table = $("layers").parentElement;
   for (const reason in REASONS) table.classList.toggle(`no-${reason}`, entries.every((entry) => entry[reason] === 0));
-  const rest = Object.entries({ ...total, rounding: start - end - Object.keys(REASONS).reduce((sum, reason) => sum + total[reason], 0) });
-  const taken = rest.filter(([key, amount]) => (key in REASONS || key === "rounding") && amount)
-    .map(([key, amount]) => ` ${amount < 0 ? "−" : "+"} ${number(Math.abs(amount), 3)} ${REASONS[key] ?? key}`);
-  $("sum").replaceChildren(element("b", { textContent: `${answer.name}: ${number(start)}` }), ` = ${number(end)} on the pixels${taken.join("")}`);
+  const rest = Object.entries(REASONS).map(([reason, word]) => [word, total[reason]]);
+  rest.push(["rounding", rest.reduce((left, [, amount]) => left - amount, start - end)]);
+  const taken = rest.filter(([, amount]) => amount).map(([word, amount]) => {
+    return ` ${amount < 0 ? "−" : "+"} ${number(Math.abs(amount), 3)} ${word}`;
+  });
+  const claim = element("b", { textContent: `${answer.name}: ${number(start)}` });
+  $("sum").replaceChildren(claim, ` = ${number(end)} on the pixels${taken.join("")}`);
 }
 
 // Where the pieces of a bar end: what is passed on, and on top of it what each reason took, up to what arrived.
@@ -382,10 +410,12 @@ function drawBar(entry, least, most) {
   const x = (value) => (100 * (value - least)) / (most - least || 1);
   const svg = make("svg", { viewBox: "0 0 100 10", preserveAspectRatio: "none", "aria-hidden": "true" });
   const ends = edges(entry);
-  [["passed", 0, ends[0]], ...Object.keys(REASONS).map((reason, k) => [reason, ends[k], ends[k + 1]])].forEach(([kind, from, to]) => {
-    const at = { x: Math.min(x(from), x(to)), width: Math.abs(x(to) - x(from)) };
-    if (at.width) svg.append(make("rect", { class: kind, y: kind === "passed" ? 2.5 : 1, height: kind === "passed" ? 5 : 8, ...at }));
-  });
+  const piece = (kind, from, to, height) => {
+    const at = { x: Math.min(x(from), x(to)), width: Math.abs(x(to) - x(from)), y: (10 - height) / 2, height };
+    if (at.width) svg.append(make("rect", { class: kind, ...at }));
+  };
+  piece("passed", 0, ends[0], 5);
+  Object.keys(REASONS).forEach((reason, k) => piece(reason, ends[k], ends[k + 1], 8));
   svg.append(make("line", { x1: x(0), x2: x(0), y1: 0, y2: 10 }));
   return svg;
 }
