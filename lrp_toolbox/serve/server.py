@@ -259,6 +259,7 @@ class Handler(BaseHTTPRequestHandler):
         self._respond(self._get)
 
     def do_POST(self) -> None:
+        self.unread = True
         self._respond(self._post)
 
     def _respond(self, answer: Callable[[], tuple[bytes, str]]) -> None:
@@ -288,7 +289,6 @@ class Handler(BaseHTTPRequestHandler):
         raise RefusedError(404, "there is nothing here")
 
     def _post(self) -> tuple[bytes, str]:
-        self.unread = True
         if self.path not in TYPES:
             raise RefusedError(404, "there is nothing here")
         self._require_page()
