@@ -101,9 +101,10 @@ class Page:
 
 
 class Server(ThreadingMixIn, TCPServer):
-    """A thread for each connection. `photo` and `explain` answer a body with an object, or raise `RefusedError`, or ValueError
-    for what is wrong with the body. (`HTTPServer` adds no more than a look-up of the host's name, which may take long offline.)
-    """
+    """The page, its model, and what is at hand for it. A thread for each connection; one of them computes at a time.
+
+    `photo` and `explain` answer a body with an object, or raise RefusedError, or ValueError for what is wrong with the body.
+    """  # no HTTPServer, which looks up the name of the host: offline that may take long
 
     daemon_threads = True
     allow_reuse_address = True
@@ -113,10 +114,9 @@ class Server(ThreadingMixIn, TCPServer):
         self.model = settled(model)
         self.choices = Choices(self.model)
         self.token = secrets.token_urlsafe(32)
-        self.static = {
-            path: (files(__package__).joinpath("page", name).read_bytes(), kind) for path, (name, kind) in STATIC.items()
-        }
-        self.static["/"] = (self.static["/"][0].replace(b"{{token}}", self.token.encode()), STATIC["/"][1])
+        folder, token = files(__package__).joinpath("page"), self.token.encode()
+        contents = {path: folder.joinpath(name).read_bytes() for path, (name, _) in STATIC.items()}
+        self.static = {path: (body.replace(b"{{token}}", token), STATIC[path][1]) for path, body in contents.items()}
         self.pages: OrderedDict[str, Page] = OrderedDict()
         self.lock, self.computing = threading.Lock(), threading.Lock()
         super().__init__((LOOPBACK, port), Handler)
