@@ -125,6 +125,11 @@ def _parser() -> argparse.ArgumentParser:
     _add_imports(command.add_subparsers(title="frameworks", required=True, metavar="FRAMEWORK"))
     _add_experiment(commands)
 
+    command = commands.add_parser("serve", help="a page, on this machine only: drop a photograph, choose classes and rules")
+    command.add_argument("--model", default=DEFAULT_MODEL, help=f"a name or a folder; default: {DEFAULT_MODEL}")
+    command.add_argument("--port", type=int, default=8000, metavar="N", help="0: any that is free; default: 8000")
+    command.set_defaults(run=_serve)
+
     command = commands.add_parser("models", help="the models that can be asked by name")
     command.set_defaults(run=_models)
 
@@ -390,6 +395,15 @@ def _experiment(arguments: argparse.Namespace) -> None:
         command=("lrp", *sys.argv[1:]),
     )
     EXPERIMENTS[arguments.name](experiment)
+
+
+# ---- lrp serve -------------------------------------------------------------------------------------------------------
+
+
+def _serve(arguments: argparse.Namespace) -> None:
+    from .serve import serve  # matplotlib, again
+
+    serve(load(arguments.model), arguments.port)
 
 
 # ---- lrp models, lrp methods, lrp rules ---------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import warnings
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -28,30 +28,44 @@ def read_photo(path: str | PathLike[str], upright: bool = True) -> Photo:
     if path.is_dir():
         raise ValueError(f"{path}: expected a picture, got a folder")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            warnings.filterwarnings("ignore", category=UserWarning)  # of metadata; nothing that the pixels need
-            with Image.open(path) as image:
-                image.seek(0)
-                image.load()
-                return np.asarray(_to_rgb(ImageOps.exif_transpose(image) if upright else image, path))
+        with path.open("rb") as file:
+            return decode_photo(file, str(path), upright=upright)
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: there is no such file") from None
-    except UnidentifiedImageError:
-        raise ValueError(f"{path}: not a picture, or of a format that Pillow does not know") from None
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
-        raise ValueError(f"{path}: too many pixels to be safe to open (some 89 million); make it smaller") from None
-    except (OSError, SyntaxError, EOFError, OverflowError) as error:  # Pillow's words for a broken file
+    except OSError as error:
         raise ValueError(f"{path}: cannot be read as a picture: {error}") from error
 
 
-def _to_rgb(image: Image.Image, path: Path) -> Image.Image:
+def decode_photo(file: IO[bytes], name: str, *, upright: bool = True, formats: tuple[str, ...] | None = None) -> Photo:
+    """The picture in an open file, as `read_photo` has it; errors begin with `name`.
+
+    `formats`: those of Pillow's that may be decoded, such as ("JPEG", "PNG"); None: all. The pixels are counted before any
+    is decoded.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            warnings.filterwarnings("ignore", category=UserWarning)  # of metadata; nothing that the pixels need
+            with Image.open(file, formats=formats) as image:
+                image.seek(0)
+                image.load()
+                return np.asarray(_to_rgb(ImageOps.exif_transpose(image) if upright else image, name))
+    except UnidentifiedImageError:
+        known = "that Pillow does not know" if formats is None else f"other than {', '.join(formats)}"
+        raise ValueError(f"{name}: not a picture, or of a format {known}") from None
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
+        raise ValueError(f"{name}: too many pixels to be safe to open (some 89 million); make it smaller") from None
+    except (OSError, SyntaxError, EOFError, OverflowError) as error:  # Pillow's words for a broken file
+        raise ValueError(f"{name}: cannot be read as a picture: {error}") from error
+
+
+def _to_rgb(image: Image.Image, name: str) -> Image.Image:
     if image.mode == "F":
-        raise ValueError(f"{path}: floating-point pixels, whose white is not known; expected 8 or 16 bits")
+        raise ValueError(f"{name}: floating-point pixels, whose white is not known; expected 8 or 16 bits")
     if image.mode.startswith("I"):  # 16 bits, or 32 in which 16 are used
         wide = np.asarray(image).astype(np.int64)
         if wide.min() < 0 or wide.max() > 65535:
-            raise ValueError(f"{path}: pixels from {wide.min()} to {wide.max()}; expected 8 or 16 bits")
+            raise ValueError(f"{name}: pixels from {wide.min()} to {wide.max()}; expected 8 or 16 bits")
         image = Image.fromarray(((wide * 255 + 32767) // 65535).astype(np.uint8))
     if image.has_transparency_data:
         image = image.convert("RGBA")
