@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from operator import add
 
 import numpy as np
 
-from ..backend import Array
+from ..backend import Array, elementwise
 from ..composites import Composite, RuleTable
 from ..data.photos import Photo
 from ..io import Model
@@ -82,8 +83,12 @@ def _informed(module: Module, trace: Trace, rules: RuleTree) -> Trace:
         branches = zip(module, trace.children, module.rules_for(rules), strict=False)  # the sum of an Add has no branch
         informed = [_informed(child, t, rule) for child, t, rule in branches]
         return replace(trace, children=(*informed, *trace.children[len(informed) :]))
-    if isinstance(module, Conv) and trace.z is not None and isinstance(rules, (AlphaBeta, ZPlus, Gamma)) and _is_usual(rules):
-        return replace(trace, rule=rules, z=_denominators(module, rules, trace.y, trace.z))
+    if not isinstance(module, Conv) or trace.z is None:
+        return trace
+    if rules.reads_y:
+        trace = replace(trace, y=elementwise(add, *module.separate(trace.z, 2)))
+    if isinstance(rules, (AlphaBeta, ZPlus, Gamma)) and _is_usual(rules):
+        trace = replace(trace, rule=rules, z=_denominators(module, rules, trace.y, trace.z))
     return trace
 
 
@@ -93,7 +98,7 @@ def _is_usual(rule: AlphaBeta | ZPlus | Gamma) -> bool:
 
 
 def _denominators(layer: Conv, rule: AlphaBeta | ZPlus | Gamma, y: Array, halves: Array) -> Array:
-    """What the parts of `rule` are divided by, joined (see `Rule.parts`), from `halves`, [z⁺_j, z⁻_j]."""
+    """What the parts of `rule` are divided by, joined (see `Rule.parts`), from `halves`, [z⁺_j, z⁻_j], and their sum."""
     act, inh = layer.separate(halves, 2)
     if isinstance(rule, Gamma):
         return layer.join([y + rule.gamma * act, y + rule.gamma * inh])
