@@ -24,10 +24,10 @@ extensions = [
 ]
 exclude_patterns = ["_build", "_extensions"]
 
-# Every reference has to lead somewhere. What does not: types in signatures that are not ours (there is no network at hand
-# to look them up in), and what a docstring puts in backticks, which is code and a link only where there is something to it.
+# Every reference has to lead somewhere, but for types in signatures that are not ours (there is no network to look them up in)
+# or private, and for what a docstring puts in backticks, which is code, and a link only where there is something to it.
 nitpicky = True
-nitpick_ignore_regex = [("py:class", r"(?!lrp_toolbox\.).*"), ("py:obj", r".*")]
+nitpick_ignore_regex = [("py:class", r"(?!lrp_toolbox\.).*|.*\._\w+"), ("py:obj", r".*")]
 default_role = "py:obj"
 suppress_warnings = ["myst.header"]  # pages that are put together from parts of others
 

@@ -206,6 +206,8 @@ class Operand:
 
 
 class Input(Operand):
+    """x, for which `one` is 1 for every input."""
+
     @cached_property
     def one(self) -> Operand:
         return Operand(backend.ones(self.array.shape, self.array), nonneg=True)
