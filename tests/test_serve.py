@@ -745,7 +745,9 @@ class Visit:
             self.devtools("Input.dispatchDragEvent", type=kind, x=200, y=200, data=data)
 
     def key(self, key):
-        self.browser.switch_to.active_element.send_keys(key)
+        from selenium.webdriver import ActionChains
+
+        ActionChains(self.browser, duration=0).send_keys(key).perform()
 
     def focused(self):
         return self.run("const e = document.activeElement; return e.id || e.value || e.textContent")
@@ -928,7 +930,8 @@ const ground = (e) => {
   const c = rgba(getComputedStyle(e).backgroundColor);
   return c[3] === 0 ? ground(e.parentElement) : c;
 };
-const reads = (e) => e.matches("input, select") || [...e.childNodes].some((n) => n.nodeType === 3 && n.data.trim());
+const words = (e) => [...e.childNodes].some((n) => n.nodeType === 3 && n.data.trim());
+const reads = (e) => words(e) || e.matches("select, [type=search], [type=number]");
 return [...document.querySelectorAll("body *")].filter((e) => !e.disabled && e.checkVisibility() && reads(e)).filter((e) => {
   const [a, b] = [rgba(getComputedStyle(e).color), ground(e)].map((c) => light(c.slice(0, 3)));
   return (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05) < 4.5;
