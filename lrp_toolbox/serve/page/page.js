@@ -28,8 +28,9 @@ function element(tag, properties = {}, ...children) {
 
 function number(value, digits = 4) {
   if (value === 0) return "·";
-  const rounded = Number(value.toPrecision(digits));
-  const text = Math.abs(rounded) < 1e-4 || Math.abs(rounded) >= 1e6 ? rounded.toExponential() : String(rounded);
+  const size = Math.abs(value);
+  let text = size < 10 ** digits ? value.toPrecision(digits) : value.toFixed(0);
+  if (size < 1e-4 || size >= 1e6) text = value.toExponential(2);
   return text.replace(/^-/, "−").replace("e-", "e−").replace("e+", "e");
 }
 
@@ -135,26 +136,27 @@ async function explain(signal) {
   $("status").textContent = `${what.name}: ${came}, in ${said.seconds.toFixed(2)} s`;
 }
 
-// What the rules are called: as the paper does, or one by one.
+// What the rules are called: as the paper does, or group by group; and those of single layers.
 function title() {
-  const same = choices.presets.find(isChosen);
-  if (same) return same.name;
-  const parts = choices.groups.map((group) => {
+  const symbols = Object.fromEntries(choices.layers.map((layer) => [layer.name, layer.rules]));
+  const single = Object.entries(asked.layers).map(([name, { rule }]) => `${name} ${symbols[name][rule]}`);
+  const preset = choices.presets.find(isChosen);
+  if (preset) return [preset.name, ...single].join(", ");
+  const told = choices.groups.filter(({ name }) => name !== "pooling" || asked.groups[name].rule !== "z");
+  const parts = told.map((group) => {
     const spec = asked.groups[group.name];
     const key = parameterOf(spec);
     const value = key ? ` ${choices.parameters[key].symbol} = ${typed(spec[key])}` : "";
     return `${group.title.toLowerCase()} ${group.rules[spec.rule]}${value}`;
   });
   if (asked.flat) parts.push(`♭ in the first ${asked.flat}`);
-  const single = Object.keys(asked.layers).length;
-  if (single) parts.push(`${single} by hand`);
-  return parts.join(", ");
+  return [...parts, ...single].join(", ");
 }
 
 function isChosen(preset) {
   const same = (a, b) => a.rule === b.rule && Object.keys(a).every((key) => a[key] === b[key]);
   const groups = choices.groups.every(({ name }) => same(preset.groups[name], asked.groups[name]));
-  return groups && preset.flat === asked.flat && !Object.keys(asked.layers).length;
+  return groups && preset.flat === asked.flat;
 }
 
 // ---- the picture
@@ -231,7 +233,8 @@ function listClasses() {
 
 function options(select, rules, first) {
   const all = Object.entries(rules).map(([name, symbol]) => {
-    return element("option", { value: name, textContent: symbol === name ? name : `${symbol}  (${name})` });
+    const text = first === "" || symbol === name ? symbol : `${symbol} (${name})`; // there is little room in the ledger
+    return element("option", { value: name, textContent: text });
   });
   if (first === undefined) return select.replaceChildren(...all);
   const byHand = element("optgroup", { label: "this layer, by hand" }, ...all);
@@ -315,10 +318,11 @@ function describe() {
     row.querySelector(".formula").replaceChildren(...formula(group.formulas[chosen.rule].join("; ")));
     parameter(row.querySelector(".slide"), group);
   }
+  const byHand = Object.keys(asked.layers).length > 0;
   $("flat").value = asked.flat;
   $("flat-said").textContent = `first ${asked.flat} of ${choices.depth}`;
   $("flat").setAttribute("aria-valuetext", $("flat-said").textContent);
-  [...$("presets").children].forEach((button, k) => button.setAttribute("aria-pressed", isChosen(choices.presets[k])));
+  [...$("presets").children].forEach((button, k) => button.setAttribute("aria-pressed", !byHand && isChosen(choices.presets[k])));
   for (const row of $("layers").querySelectorAll("[data-layer]")) {
     const chosen = asked.layers[row.dataset.layer];
     row.classList.toggle("by-hand", Boolean(chosen));
@@ -331,7 +335,7 @@ function describe() {
       exact.setAttribute("aria-label", `${p.symbol} of ${row.dataset.layer}`);
     }
   }
-  $("forget").hidden = !Object.keys(asked.layers).length;
+  $("forget").hidden = !byHand;
 }
 
 // ---- the ledger
