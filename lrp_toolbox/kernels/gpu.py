@@ -37,7 +37,8 @@ SCRATCH = 1 << 28  # bytes that windows are written out to at a time, or as many
 THREADS = (32, 8)  # of a block: along what lies side by side in memory, and along rows
 SLICES = 16  # blocks that share a row of windows, or of the map
 
-# Both kernels run over a grid of any size: x over channels (times taps), y over rows, z over columns. REAL is float or double.
+# A thread has a channel (and a tap of the window), which the grid covers along x, and goes through rows and columns in steps
+# of the grid along y and z, whatever its size. REAL is float or double.
 SOURCE = r"""
 #define GEOMETRY \
     int count, int high, int wide, int groups, int channels, int kh, int kw, int rows, int columns, \
