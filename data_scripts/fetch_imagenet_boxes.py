@@ -58,6 +58,8 @@ def boxes(archive: Path, classes: Path) -> list[tuple[str | int, ...]]:
 
 def main() -> None:
     arguments = parser(__doc__, "data/imagenet_val").parse_args()
+    if not (images := arguments.dest / "images").is_dir():
+        print(f"{images}: the photographs are not there; they take an account at ImageNet, see --help")
     files = get((BOXES, IMAGENET_CLASSES), arguments, LICENCE)
     if arguments.dry_run:
         return
@@ -69,9 +71,6 @@ def main() -> None:
     temporary.write_text(table.getvalue(), encoding="utf-8")
     temporary.replace(arguments.dest / "boxes.csv")
     print(f"{arguments.dest / 'boxes.csv'}: {len(rows):,} boxes of {len({row[0] for row in rows}):,} photographs")
-    images = arguments.dest / "images"
-    if not images.is_dir():
-        print(f"{images}: the photographs are not there; they take an account at ImageNet, see --help")
 
 
 if __name__ == "__main__":

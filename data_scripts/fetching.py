@@ -271,7 +271,8 @@ def get(remotes: Sequence[Remote], arguments: argparse.Namespace, licence: str) 
         _require_space(remotes, arguments.dest)
         return [fetch(remote, arguments.dest) for remote in remotes]
     for remote in remotes:
-        print(f"{remote.name}, about {remote.size / 1e6:,.1f} MB, to {arguments.dest / remote.name}")
+        size = f"{remote.size / 1e6:,.0f} MB" if remote.size >= 1e6 else f"{remote.size / 1e3:,.0f} kB"
+        print(f"{remote.name}, about {size}, to {arguments.dest / remote.name}")
         for url in remote.urls:
             print(f"  {url}")
         print(f"  {remote.hash or pinned(arguments.dest / remote.name) or 'no published checksum: trusted on first use'}")

@@ -263,6 +263,7 @@ def test_a_dry_run_says_all_and_does_nothing(tmp_path, script):
     assert "licence: " in done.stdout
     assert re.search(r"^  https?://", done.stdout, re.MULTILINE)
     assert re.search(r"^  (sha256|sha1|md5):[0-9a-f]{32,64}$", done.stdout, re.MULTILINE)
+    assert ("they take an account at ImageNet" in done.stdout) == (script == "fetch_imagenet_boxes")
     assert done.stderr == ""
     assert list(tmp_path.iterdir()) == []
 
