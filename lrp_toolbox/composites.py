@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from typing import Literal
+from typing import Any, Literal
 
 from .modules.base import Module, RuleTree, Shape
 from .modules.container import Add, Branches, Container, Sequential, Sum, join
