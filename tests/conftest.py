@@ -20,7 +20,7 @@ DATA = Path(os.environ.get("LRP_TOOLBOX_DATA", ROOT.parent / "shared" / "data"))
 
 slow = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture, HealthCheck.data_too_large]
 settings.register_profile("ci", derandomize=True, deadline=None, suppress_health_check=slow, max_examples=60)
-settings.register_profile("quick", settings.get_profile("ci"), max_examples=10)
+settings.register_profile("quick", settings.get_profile("ci"), max_examples=5)
 settings.register_profile("night", deadline=None, suppress_health_check=slow, max_examples=2000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
