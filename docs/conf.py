@@ -50,6 +50,7 @@ nb_execution_timeout = 120
 nb_execution_raise_on_error = True
 nb_merge_streams = True
 
+smartquotes_action = "qe"  # commands have two dashes
 html_theme = "furo"
 html_title = "lrp_toolbox"
 html_static_path = ["_static", str(Path(ziamath.__file__).parent / "fonts" / "STIXTwoMath-Regular.ttf")]

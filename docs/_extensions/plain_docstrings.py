@@ -73,6 +73,13 @@ def process(app, what, name, obj, options, lines):
                 lines += [f"``{field}``", f"    {_plain(comment)}"]
 
 
+def alias(app, what, name, obj, options, signature, returns):
+    """Types by the names of their aliases, in unions, too, where autodoc shows what it holds them in."""
+    held = re.compile(r"TypeAliasForwardRef\('(\w+)'\)")
+    return signature and held.sub(r"\1", signature), returns and held.sub(r"\1", returns)
+
+
 def setup(app):
+    app.connect("autodoc-process-signature", alias)
     app.connect("autodoc-process-docstring", process)
     return {"parallel_read_safe": True}
