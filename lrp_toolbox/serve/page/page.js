@@ -100,7 +100,9 @@ function take(blob, name) {
 }
 
 async function send(blob, name, signal) {
-  if (blob.size > choices.largest) throw new Error(`${name}: ${size(blob.size)} are too many; ${size(choices.largest)} is the limit`);
+  if (blob.size > choices.largest) {
+    throw new Error(`${name}: ${size(blob.size)} are too many; ${size(choices.largest)} is the limit`);
+  }
   const said = await post("/photo", blob, signal);
   const picture = await bitmap(said.photo);
   signal.throwIfAborted();
@@ -322,7 +324,9 @@ function describe() {
   $("flat").value = asked.flat;
   $("flat-said").textContent = `first ${asked.flat} of ${choices.depth}`;
   $("flat").setAttribute("aria-valuetext", $("flat-said").textContent);
-  [...$("presets").children].forEach((button, k) => button.setAttribute("aria-pressed", !byHand && isChosen(choices.presets[k])));
+  [...$("presets").children].forEach((button, k) => {
+    button.setAttribute("aria-pressed", !byHand && isChosen(choices.presets[k]));
+  });
   for (const row of $("layers").querySelectorAll("[data-layer]")) {
     const chosen = asked.layers[row.dataset.layer];
     row.classList.toggle("by-hand", Boolean(chosen));
