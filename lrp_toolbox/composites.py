@@ -89,10 +89,11 @@ def _walk(module: Module, name: str, shape: Shape, depth: int, pools: int, found
 
 def is_dense(place: Place) -> bool:
     """A Linear, or a Conv or pooling in its role: one that covers the whole map, so that one row and column come out."""
-    if isinstance(place.module, (Conv, *POOLING)):
-        kernel = place.module.w.shape[:2] if isinstance(place.module, Conv) else place.module.kernel
-        return place.output_shape[-3:-1] == (1, 1) and (kernel is None or tuple(kernel) == place.shape[-3:-1])
-    return isinstance(place.module, Linear)
+    layer = place.module
+    if isinstance(layer, (Conv, *POOLING)):
+        kernel = layer.w.shape[:2] if isinstance(layer, Conv) else layer.windows(place.shape).kernel
+        return place.output_shape[-3:-1] == (1, 1) and tuple(kernel) == place.shape[-3:-1]
+    return isinstance(layer, Linear)
 
 
 @dataclass(frozen=True)

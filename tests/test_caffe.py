@@ -1023,6 +1023,14 @@ def test_what_is_no_description_is_refused(tmp_path):
             read_bytes(tmp_path, TOY_FILE, content)
 
 
+def test_descriptions_of_far_too_much_are_refused_in_few_words(tmp_path):
+    with pytest.raises(ModelFormatError, match="expected at most 10,000 layers, found 10,001"):
+        read_bytes(tmp_path, TOY_FILE, "layer {}" * 10_001)
+    loose = "".join(files.text("ReLU", f"loose{k}", ["data"], [f"loose{k}"]) for k in range(300))
+    with pytest.raises(ModelFormatError, match=r"expected one output, found 301; say which one, .*: prob, loose0, .* …$"):
+        read_bytes(tmp_path, TOY_FILE, TOY + loose)
+
+
 def test_what_is_no_mean_is_refused(tmp_path):
     np.save(tmp_path / "mean.npy", np.ones((3, 4, 4)))
     npy = (tmp_path / "mean.npy").read_bytes()
