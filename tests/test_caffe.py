@@ -674,7 +674,7 @@ def test_any_blob_may_be_the_output(tmp_path):
         (TOY, 'name: "nothing"', "toy.prototxt: expected the description of a network, found no layers"),
         (TOY, "", "toy.prototxt: expected the description of a network, found no layers"),
         (TOY, "a {" * 5000, "toy.prototxt: expected the description of a network in text"),
-        (TOY, "#" * (1 << 23) + TOY, "toy.prototxt: expected the description of a network in text, found 8,388,608 bytes"),
+        (TOY, "#" * (1 << 21) + TOY, "toy.prototxt: expected at most 2,097,152 bytes, found more"),
     ],
     ids=lambda value: value if len(value) < 60 else value[:30],
 )
