@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from typing import Any, Literal
+from typing import Literal
 
 from .modules.base import Module, RuleTree, Shape
 from .modules.container import Add, Branches, Container, Sequential, Sum, join
@@ -89,10 +89,11 @@ def _walk(module: Module, name: str, shape: Shape, depth: int, pools: int, found
 
 def is_dense(place: Place) -> bool:
     """A Linear, or a Conv or pooling in its role: one that covers the whole map, so that one row and column come out."""
-    if isinstance(place.module, (Conv, *POOLING)):
-        kernel: Any = place.module.w.shape[:2] if isinstance(place.module, Conv) else place.module.kernel
-        return place.output_shape[-3:-1] == (1, 1) and (kernel is None or tuple(kernel) == place.shape[-3:-1])
-    return isinstance(place.module, Linear)
+    layer = place.module
+    if isinstance(layer, (Conv, *POOLING)):
+        kernel = layer.w.shape[:2] if isinstance(layer, Conv) else layer.windows(place.shape).kernel
+        return place.output_shape[-3:-1] == (1, 1) and tuple(kernel) == place.shape[-3:-1]
+    return isinstance(layer, Linear)
 
 
 @dataclass(frozen=True)
@@ -140,11 +141,7 @@ def _fits(where: Where, place: Place) -> bool:
 
 @dataclass(frozen=True, repr=False)
 class Composite:
-    """(where, rule) entries, of which the first that fits a layer decides (see the top of this page).
-
-    >>> Composite([("fc*", Epsilon(0.1)), (Conv, AlphaBeta(2))], name="mine")
-    Composite([('fc*', Epsilon(eps=0.1)), (Conv, AlphaBeta(alpha=2))], name='mine')
-    """
+    """(where, rule) entries, of which the first that fits a layer decides (see the top of this page)."""
 
     entries: Sequence[tuple[Where, Rule]]
     name: str = "composite"

@@ -674,7 +674,7 @@ def test_any_blob_may_be_the_output(tmp_path):
         (TOY, 'name: "nothing"', "toy.prototxt: expected the description of a network, found no layers"),
         (TOY, "", "toy.prototxt: expected the description of a network, found no layers"),
         (TOY, "a {" * 5000, "toy.prototxt: expected the description of a network in text"),
-        (TOY, "#" * (1 << 23) + TOY, "toy.prototxt: expected the description of a network in text, found 8,388,608 bytes"),
+        (TOY, "#" * (1 << 21) + TOY, "toy.prototxt: expected at most 2,097,152 bytes, found more"),
     ],
     ids=lambda value: value if len(value) < 60 else value[:30],
 )
@@ -1021,6 +1021,14 @@ def test_what_is_no_description_is_refused(tmp_path):
     ):
         with pytest.raises(ModelFormatError, match=r"toy\.prototxt: expected the description of a network in text"):
             read_bytes(tmp_path, TOY_FILE, content)
+
+
+def test_descriptions_of_far_too_much_are_refused_in_few_words(tmp_path):
+    with pytest.raises(ModelFormatError, match="expected at most 10,000 layers, found 10,001"):
+        read_bytes(tmp_path, TOY_FILE, "layer {}" * 10_001)
+    loose = "".join(files.text("ReLU", f"loose{k}", ["data"], [f"loose{k}"]) for k in range(300))
+    with pytest.raises(ModelFormatError, match=r"expected one output, found 301; say which one, .*: prob, loose0, .* …$"):
+        read_bytes(tmp_path, TOY_FILE, TOY + loose)
 
 
 def test_what_is_no_mean_is_refused(tmp_path):

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, NoReturn
 
@@ -34,7 +35,7 @@ from ..modules import Module
 from ..modules.base import Shape, as_pair
 from ..zoo import class_names
 from . import hdf5
-from .graph import Node, build, require_size
+from .graph import MOST_LAYERS, Node, build, require_size
 
 File = str | os.PathLike[str]
 
@@ -130,9 +131,15 @@ def _fail(file: Path, where: str, expected: str, found: str) -> NoReturn:
     raise ModelFormatError(f"{file}: {f'{where}: ' if where else ''}expected {expected}, found {found}")
 
 
+def _listed(names: Iterable[str]) -> str:
+    """Names in an error message."""
+    first = list(islice(names, 21))
+    return ", ".join([*first[:20], "…"] if len(first) > 20 else first)
+
+
 # ---- The description -------------------------------------------------------------------------------------------------
 
-MOST_TEXT = 1 << 23  # bytes of a description; that of ResNet-152 has some 100,000
+MOST_TEXT = 1 << 21  # bytes of a description; that of ResNet-152 has some 100,000
 
 
 def _read_description(file: Path) -> Any:
@@ -143,6 +150,8 @@ def _read_description(file: Path) -> Any:
     except (text_format.ParseError, ValueError, RecursionError, DeprecationWarning) as error:
         # the last of a backslash that escapes nothing, where Python is told to take warnings for errors
         raise ModelFormatError(f"{file}: expected the description of a network in text: {brief(error)}") from error
+    if len(net.layers) + len(net.layer) > MOST_LAYERS:
+        _fail(file, "", f"at most {MOST_LAYERS:,} layers", f"{len(net.layers) + len(net.layer):,}")
     if net.layers and net.layer:
         _fail(file, "", "either `layer` or, in the old form, `layers`", "both")
     for old in net.layers:
@@ -263,9 +272,9 @@ class _Graph:
         """The blob that is explained, its key, and the name of the SoftMax behind it that is left off, if there is one."""
         ends = [blob for blob, key in self.blobs.items() if key not in self.readers and key not in self.sources]
         if asked is None and len(ends) != 1:
-            _fail(self.file, "output", "one output", f"{len(ends)}; say which one, output=…: {', '.join(ends)}")
+            _fail(self.file, "output", "one output", f"{len(ends)}; say which one, output=…: {_listed(ends)}")
         if asked is not None and asked not in self.blobs:
-            _fail(self.file, "output", f"one of {', '.join(self.blobs)}", repr(asked))
+            _fail(self.file, "output", f"one of {_listed(self.blobs)}", repr(asked))
         blob = ends[0] if asked is None else asked
         step = self.steps.get(self.blobs[blob])
         if step is not None and step.layer.type == "Softmax" and len(step.inputs) == 1:
@@ -286,7 +295,7 @@ class _Graph:
                 _fail(self.file, reader, "to read the first output of a layer", repr(key))
         sources = [key for key in self.sources if key in found]
         if len(sources) != 1:
-            _fail(self.file, "output", "to depend on one input", f"{len(sources)}: {', '.join(sources)}")
+            _fail(self.file, "output", "to depend on one input", f"{len(sources)}: {_listed(sources)}")
         return [step for key, step in self.steps.items() if key in found], sources[0]
 
 
@@ -467,7 +476,7 @@ def _hdf5_layers(file: Path) -> Iterator[tuple[str, list[Array]]]:
         for layer, numbers in layers.items():
             expected = [str(k) for k in range(len(numbers))]
             if sorted(numbers) != sorted(expected):
-                _fail(file, layer, f"datasets {', '.join(expected)}, in this file", ", ".join(sorted(numbers)))
+                _fail(file, layer, f"datasets {_listed(expected)}, in this file", _listed(sorted(numbers)))
             paths = [f"data/{layer}/{number}" for number in expected]
             yield layer, [stored.array(p, f"{layer}: array {k}", stored.dtype(p)) for k, p in enumerate(paths)]
 
@@ -557,7 +566,7 @@ class _Converter:
         shapes = [v.shape for v in values]
         fit = [(v.shape, v.maps) if kind is modules.Add else v.shape[:-1] for v in values]
         if any(f != fit[0] for f in fit):
-            raise ValueError(f"expected inputs that fit together, found the shapes {', '.join(map(str, shapes))}")
+            raise ValueError(f"expected inputs that fit together, found the shapes {_listed(map(str, shapes))}")
         if len(values) == 1:
             return values[0]
         self._make(Node(name, tuple(v.key for v in values), kind))

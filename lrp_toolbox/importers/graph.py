@@ -15,6 +15,7 @@ from ..io import ModelFormatError
 from ..modules import Identity, Module, Sequential
 from ..modules.container import Branches
 
+MOST_LAYERS = 10_000  # that a file may describe
 MOST_COPIES = 20  # a graph that needs more modules than so many times its nodes is refused
 MOST_NESTED = 64  # branches within branches: as deep as Python follows modules within modules, and more than networks have
 MOST_NUMBERS = 1 << 28  # in a map

@@ -55,9 +55,8 @@ from ..modules.base import Shape, as_pair
 from ..modules.container import Branches
 from ..zoo import class_names
 from . import hdf5
-from .graph import MOST_NUMBERS, Node, build, require_size
+from .graph import MOST_LAYERS, MOST_NUMBERS, Node, build, require_size
 
-MOST_LAYERS = 10_000
 MOST_NESTED = 8  # models within models
 
 File = str | os.PathLike[str]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, overload
@@ -95,8 +96,9 @@ def _number(pairs: Iterable[tuple[str | None, Module]]) -> tuple[str, ...]:
         kind = type(child).__name__.lower()
         seen[kind] = seen.get(kind, 0) + 1
         names.append(f"{kind}{seen[kind]}" if name is None else name)
-        if names[-1] in names[:-1]:
-            raise ValueError(f"names: {names[-1]!r} occurs twice")
+    for name, times in Counter(names).items():
+        if times > 1:
+            raise ValueError(f"names: {name!r} occurs twice")
     return tuple(names)
 
 
