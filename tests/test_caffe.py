@@ -1019,13 +1019,17 @@ def test_what_is_no_description_is_refused(tmp_path):
         b"a: [" * 5000,
         rb'name: "\P"',
     ):
-        with pytest.raises(ModelFormatError, match=r"toy\.prototxt: expected the description of a network in text"):
+        with pytest.raises(ModelFormatError, match=r"toy\.prototxt: (line 1: )?expected the description of a network in text"):
             read_bytes(tmp_path, TOY_FILE, content)
 
 
 def test_descriptions_of_far_too_much_are_refused_in_few_words(tmp_path):
     with pytest.raises(ModelFormatError, match="expected at most 10,000 layers, found 10,001"):
-        read_bytes(tmp_path, TOY_FILE, "layer {}" * 10_001)
+        read_bytes(tmp_path, TOY_FILE, "layer {}\n" * 10_001)
+    with pytest.raises(
+        ModelFormatError, match=r"toy.prototxt: line 8: expected the .*, at most 16,384 bytes a line, found 20,0"
+    ):
+        read_bytes(tmp_path, TOY_FILE, TOY + "\nunknown: [" + "1," * 10_000 + "1]")  # a million take hours
     loose = "".join(files.text("ReLU", f"loose{k}", ["data"], [f"loose{k}"]) for k in range(300))
     with pytest.raises(ModelFormatError, match=r"expected one output, found 301; say which one, .*: prob, loose0, .* …$"):
         read_bytes(tmp_path, TOY_FILE, TOY + loose)

@@ -139,12 +139,21 @@ def _listed(names: Iterable[str]) -> str:
 
 # ---- The description -------------------------------------------------------------------------------------------------
 
+LONGEST_LINE = 1 << 14  # bytes; for whatever it does not know the parser copies the line
 MOST_TEXT = 1 << 21  # bytes of a description; that of ResNet-152 has some 100,000
 
 
 def _read_description(file: Path) -> Any:
     """The NetParameter in a text file, with its layers in the new form."""
     content, net = read_at_most(file, MOST_TEXT), schema.NetParameter()
+    for k, line in enumerate(content.split(b"\n"), 1):
+        if len(line) > LONGEST_LINE:
+            _fail(
+                file,
+                f"line {k}",
+                f"the description of a network in text, at most {LONGEST_LINE:,} bytes a line",
+                f"{len(line):,}",
+            )
     try:
         text_format.Parse(content.decode("utf-8-sig"), net, allow_unknown_field=True)
     except (text_format.ParseError, ValueError, RecursionError, DeprecationWarning) as error:

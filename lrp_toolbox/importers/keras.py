@@ -471,16 +471,19 @@ def _references(layer: _Layer, value: Any) -> list[tuple[str, int]]:
 
 
 def _inputs(layer: _Layer, node: Any) -> list[tuple[str, int]]:
-    """What a call of a layer reads: [["conv", 0, 0, {}], …] (Keras 2), or {"args": [tensor or tensors], "kwargs": {}}."""
+    """What a call of a layer reads: [["conv", 0, 0, {}], …] (Keras 2), or {"args": [tensor or tensors], "kwargs": {}}.
+
+    A sum that was written a + b has its two tensors for arguments.
+    """
     if isinstance(node, list):
         node = [node] if node and isinstance(node[0], str) else node
         references = [item[:3] if isinstance(item, list) and len(item) == 4 else item for item in node]
         settings = [item[3] for item in node if isinstance(item, list) and len(item) == 4]
     else:
         args = node.get("args") if isinstance(node, Mapping) else None
-        if not isinstance(args, list) or len(args) != 1:
+        if not isinstance(args, list) or not 1 <= len(args) <= (2 if layer.kind == "Add" else 1):
             layer.fail(f"inbound_nodes: expected calls with one argument, found {brief(node)}")
-        tensors = args[0] if isinstance(args[0], list) else [args[0]]
+        tensors = args[0] if len(args) == 1 and isinstance(args[0], list) else args
         configs = [tensor.get("config") if isinstance(tensor, Mapping) else None for tensor in tensors]
         references = [config.get("keras_history") if isinstance(config, Mapping) else config for config in configs]
         settings = [node.get("kwargs", {})]

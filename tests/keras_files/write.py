@@ -137,6 +137,13 @@ def branches():
     return inputs, L.Dense(4, activation="softmax")(L.Concatenate(axis=1)([y, L.Dense(3, activation="relu", name="seven")(y)]))
 
 
+def operators():
+    """A residual connection that is written x + y."""
+    x = inputs = L.Input((5, 5, 3))
+    x = L.Conv2D(4, 3, name="first")(x)
+    return inputs, L.Dense(3)(L.Flatten()(x + L.Conv2D(4, 3, padding="same", activation="relu", name="second")(x)))
+
+
 def nested():
     """A frozen functional model and a Sequential within, the one called twice, as in transfer learning."""
     a = L.Input((5, 5, 3))
@@ -197,7 +204,7 @@ def wide():
     return [L.Input((2, 2, 1)), L.Conv2D(2, 1), *many, L.Flatten(), L.Dense(2)]
 
 
-NETS = [convolutions, separable, pooling, global_max, activations, normalised, padded, branches, nested, rescaled,
+NETS = [convolutions, separable, pooling, global_max, activations, normalised, padded, branches, operators, nested, rescaled,
         rescaled_within, grey, dense, any_size, wide]  # fmt: skip
 
 
