@@ -141,7 +141,11 @@ def _fits(where: Where, place: Place) -> bool:
 
 @dataclass(frozen=True, repr=False)
 class Composite:
-    """(where, rule) entries, of which the first that fits a layer decides (see the top of this page)."""
+    """(where, rule) entries, of which the first that fits a layer decides (see the top of this page).
+
+    >>> Composite([("fc*", Epsilon(0.1)), (Conv, AlphaBeta(2))], name="mine")
+    Composite([('fc*', Epsilon(eps=0.1)), (Conv, AlphaBeta(alpha=2))], name='mine')
+    """
 
     entries: Sequence[tuple[Where, Rule]]
     name: str = "composite"

@@ -641,7 +641,12 @@ def test_what_should_not_go_wrong_is_500_and_on_the_terminal(server, monkeypatch
 def test_the_command_serves_until_it_is_interrupted():
     command = [sys.executable, "-m", "lrp_toolbox", "serve", "--model", "lenet5-mnist", "--port", "0"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error"}
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+
+    def heed_interrupts():
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a job in the background is told to ignore them, and so are its children
+
+    with subprocess.Popen(command, env=environment, preexec_fn=heed_interrupts, **pipes) as process:
         try:
             line = process.stdout.readline()
             port = int(re.fullmatch(r"lenet5-mnist: http://127\.0\.0\.1:(\d+)/ \(Ctrl-C ends it\)\n", line)[1])
@@ -649,10 +654,11 @@ def test_the_command_serves_until_it_is_interrupted():
             connection.request("GET", "/")
             assert connection.getresponse().status == 200
             connection.close()
-        finally:
             process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 0
-        assert process.stderr.read() == ""
+            assert process.wait(30) == 0
+            assert process.stderr.read() == ""
+        finally:
+            process.kill()
 
 
 def test_ports_that_cannot_be_had(server, capsys):
