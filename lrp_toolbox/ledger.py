@@ -143,6 +143,7 @@ class Recorder:
     keep: Sequence[str] = ()
     entries: list[Entry] = field(default_factory=list)
     kept: dict[str, Array] = field(default_factory=dict)
+    _last: tuple[Array, Array] | None = None  # what was added up last, and its sum: it arrives at the next layer
 
     def book(self, name: str = "") -> Page:
         """The page of the layer of that name; pages for the layers inside of it are made with `at`."""
@@ -150,7 +151,13 @@ class Recorder:
 
     def close(self, R: Array, R_in: Array) -> Ledger:
         """The ledger, once the relevance R of the output has become R_in of the input."""
-        return Ledger(tuple(self.entries), self.amount(_itself, R), self.amount(_itself, R_in))
+        return Ledger(tuple(self.entries), self.sum(R), self.sum(R_in))
+
+    def sum(self, R: Array) -> Array:
+        """Σ R over all but the leading axes."""
+        if self._last is None or self._last[0] is not R:
+            self._last = R, self.amount(lambda R: R, R)
+        return self._last[1]
 
     def amount(self, f: Callable[..., Array], *arrays: Array) -> Array:
         """Σ f(*arrays) over all but the leading axes."""
@@ -171,13 +178,9 @@ class Page:
         self.lost[reason] = self.lost[reason] + amount if reason in self.lost else amount
 
     def close(self, rule: Rule, R_arriving: Array, R_passed: Array) -> None:
-        arriving = self.recorder.amount(_itself, R_arriving)
+        arriving = self.recorder.sum(R_arriving)
         lost = {reason: self.lost.get(reason, arriving * 0) for reason in REASONS}
-        passed = self.recorder.amount(_itself, R_passed)
+        passed = self.recorder.sum(R_passed)
         self.recorder.entries.append(Entry(self.name, rule.symbol, arriving, passed, **lost))
         if any(fnmatchcase(self.name, pattern) for pattern in self.recorder.keep):
             self.recorder.kept[self.name] = R_arriving
-
-
-def _itself(R: Array) -> Array:
-    return R

@@ -253,7 +253,7 @@ def _joined(layer: Layer, parts: Sequence[Part]) -> tuple[list[tuple[Array, Weig
             x = columns[0][0]
             assert x is not None
             assert all(x_n is x for x_n, _ in columns)
-            joined = weights[0] if len(weights) == 1 else Lazy(lambda *w: layer.join(w), tuple(weights))
+            joined = weights[0] if len(weights) == 1 else Lazy(lambda *w: layer.join(w), tuple(weights), joins=True)
             terms.append((x.array, joined))
     if parts[0].b is NO_BIAS:
         return terms, None

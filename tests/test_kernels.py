@@ -40,12 +40,14 @@ def test_fast_convolution_is_plain_convolution(case, tile, threads, itemsize):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LRP_NUM_THREADS", threads)
         patch.setattr(cpu, "TILE", tile)
+        patch.setattr(cpu, "WORTH", 0)
         y = cpu.correlate(x, w, windows, groups)
         np.testing.assert_allclose(y, windows.correlate(x, w, groups), **tolerance)
         assert y.dtype == x.dtype
         s = rng.standard_normal(y.shape).astype(x.dtype)
         back = cpu.correlate_T(s, w, windows, x.shape[-3:-1], groups)
         np.testing.assert_allclose(back, windows.correlate_T(s, w, x.shape[-3:-1], groups), **tolerance)
+        np.testing.assert_array_equal(back, cpu.correlate_T(s, w, windows, x.shape[-3:-1], groups))  # whoever is first
         assert back.shape == x.shape
         assert back.dtype == x.dtype
 
@@ -86,20 +88,21 @@ def test_dense_layers_in_blocks(rng, inputs, outputs, samples, block, zeros):
     x[:, rng.random(inputs) < zeros] = 0
     s = rng.standard_normal((2, samples, 2 * outputs))
     parts = np.concatenate([np.maximum(w, 0), w * w], axis=1)
-    lazy = backend.Lazy(lambda *w: np.concatenate(w, axis=-1), (backend.Lazy(backend.positive_part, (w,)), w * w))
+    joined = (lambda *w: np.concatenate(w, axis=-1), (backend.Lazy(backend.positive_part, (w,)), w * w))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cpu, "BLOCK", block)
         for threads in ("1", "3"):
             patch.setenv("LRP_NUM_THREADS", threads)
             np.testing.assert_allclose(cpu.dense(x, w, inputs), x @ w, rtol=1e-9, atol=1e-12)
-            np.testing.assert_allclose(cpu.dense(x, lazy, inputs), x @ parts, rtol=1e-9, atol=1e-12)
-            np.testing.assert_allclose(cpu.dense_T(s, lazy, inputs), s @ parts.T, rtol=1e-9, atol=1e-12)
+            for lazy in (backend.Lazy(*joined), backend.Lazy(*joined, joins=True)):
+                np.testing.assert_allclose(cpu.dense(x, lazy, inputs), x @ parts, rtol=1e-9, atol=1e-12)
+                np.testing.assert_allclose(cpu.dense_T(s, lazy, inputs), s @ parts.T, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("threads", ["1", "2"])
 def test_lazy_weights_of_a_convolution(monkeypatch, threads):
     monkeypatch.setenv("LRP_NUM_THREADS", threads)
-    monkeypatch.setattr(cpu, "BLOCK", 10)
+    monkeypatch.setattr(cpu, "PART", 10)
     w = np.random.default_rng(0).standard_normal((3, 2, 5, 4))
     lazy = backend.Lazy(np.multiply, (backend.Lazy(backend.positive_part, (w,)), w))
     np.testing.assert_array_equal(backend.evaluated(lazy), np.maximum(w, 0) * w)
@@ -152,6 +155,23 @@ def test_elementwise_in_pieces(monkeypatch, threads):
             total = backend.total(lambda *v: sum(v) * 2, lead, *arrays)
             np.testing.assert_allclose(total, expected.sum(axis=tuple(range(lead, expected.ndim))))
     assert backend.elementwise(np.negative, b.astype("f4")).dtype == np.float32
+
+
+def test_every_task_is_done_once_and_none_after_an_error(monkeypatch):
+    monkeypatch.setenv("LRP_NUM_THREADS", "3")
+    done = []
+    cpu.spread(done.append, range(1000))
+    assert sorted(done) == list(range(1000))
+
+    def fail(task):
+        raise ValueError(f"task {task}")
+
+    with pytest.raises(ValueError, match="task 0"):
+        cpu.spread(fail, range(1))
+    with pytest.raises(ValueError, match="task"):
+        cpu.spread(fail, range(1000))
+    cpu.spread(done.append, range(3))  # and the threads are there for the next
+    assert len(done) == 1003
 
 
 def test_the_number_of_threads_changes_no_sum(monkeypatch):

@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import os
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from functools import cache
 from typing import Any, Protocol
@@ -25,8 +26,10 @@ from threadpoolctl import ThreadpoolController
 Array = Any  # numpy.ndarray, wherever it stands here
 
 TILE = 1 << 20  # bytes of a tile; at least as many as the weights have, since BLAS packs these anew for each tile
-PIECE = 1 << 16  # elements of a piece of an elementwise formula
+PIECE = 1 << 18  # most elements of a piece of an elementwise formula
+WORTH = 1 << 22  # multiplications of a convolution from which on more than one thread pays
 BLOCK = 1 << 18  # weights of a dense layer that are worked on at a time
+PART = 1 << 16  # weights from which on more than one thread pays to work out parts of them
 
 
 class Windows(Protocol):
@@ -92,26 +95,39 @@ def _blas() -> Any:
 
 
 def spread(work: Callable[[Any], None], tasks: Iterable[Any]) -> None:
-    """`work(task)` for every task, by all threads. A single task is done here, with all of BLAS' threads.
+    """`work(task)` for every task, by all threads, this one among them: each takes the next as soon as it is free.
 
-    What is spread from within a task is done by the thread that has it.
+    A single task is done with all of BLAS' threads. What is spread from within a task is done by the thread that has it.
     """
-    tasks, n = list(tasks), threads()
-    if n == 1 or len(tasks) == 1 or _busy():
-        for task in tasks:
+    waiting, n = deque(tasks), threads()
+    if n == 1 or len(waiting) == 1 or _busy():
+        for task in waiting:
             work(task)
         return
+
+    def take() -> None:
+        _local.busy = True
+        try:
+            while waiting:
+                try:
+                    task = waiting.popleft()
+                except IndexError:  # another thread was faster
+                    return
+                work(task)
+        except BaseException:
+            waiting.clear()
+            raise
+        finally:
+            _local.busy = False
+
     with _one_blas_thread():
-        for done in [_pool(n).submit(_task, work, task) for task in tasks]:
+        others = [_pool(n - 1).submit(take) for _ in range(min(n, len(waiting)) - 1)]
+        try:
+            take()
+        finally:
+            wait(others)
+        for done in others:
             done.result()
-
-
-def _task(work: Callable[[Any], None], task: Any) -> None:
-    _local.busy = True
-    try:
-        work(task)
-    finally:
-        _local.busy = False
 
 
 def _busy() -> bool:
@@ -143,74 +159,94 @@ def correlate(x: Array, w: Array, windows: Windows, groups: int) -> Array:
     """y_j = Σ_i x_i w_ij over the windows: x (…, h, w, in), w (kh, kw, in / groups, out) → (…, rows, columns, out)."""
     maps = x.reshape(-1, *x.shape[-3:])
     rows, columns = windows.counts(maps.shape[1:3])
-    y = np.empty((len(maps), rows, columns, w.shape[3]), x.dtype)
+    y = np.empty((len(maps) * rows * columns, w.shape[3]), x.dtype)
     channels, outputs = w.shape[2], w.shape[3] // groups
     matrices = [np.ascontiguousarray(part).reshape(-1, outputs) for part in np.split(w, groups, axis=3)]
 
-    def work(task: tuple[int, int, int]) -> None:
-        n, first, last = task
-        strip = _strip(maps[n], windows, first, last, columns)
+    def work(tile: list[Piece]) -> None:
+        out = y[_of_all(tile, rows, columns)]
         for g, matrix in enumerate(matrices):
-            seen = _written_out(strip[..., g * channels : (g + 1) * channels], windows, last - first, columns)
-            out = y[n, first:last, :, g * outputs : (g + 1) * outputs]
-            if groups == 1:
-                np.matmul(seen, matrix, out=out.reshape(-1, outputs))
-            else:
-                out[...] = (seen @ matrix).reshape(out.shape)
+            seen = _scratch("written out", (len(out), len(matrix)), x.dtype)
+            at = 0
+            for n, first, last in tile:
+                strip = _strip(maps[n], windows, first, last, columns)[..., g * channels : (g + 1) * channels]
+                view = _seen(strip, windows, last - first, columns)
+                seen[at : at + (last - first) * columns].reshape(view.shape)[...] = view
+                at += (last - first) * columns
+            np.matmul(seen, matrix, out=out[:, g * outputs : (g + 1) * outputs])
 
-    spread(work, _tiles(len(maps), rows, columns * matrices[0].shape[0], matrices[0].size, x.itemsize, least=1))
-    return y.reshape(*x.shape[:-3], *y.shape[1:])
+    spread(work, _tiles(len(maps), rows, columns, matrices[0], least=1))
+    return y.reshape(*x.shape[:-3], rows, columns, w.shape[3])
 
 
 def correlate_T(s: Array, w: Array, windows: Windows, size: tuple[int, int], groups: int) -> Array:
     """The transpose of `correlate`: Σ_j w_ij s_j on the map of `size`, for s (…, rows, columns, out)."""
-    maps = s.reshape(-1, *s.shape[-3:])
-    rows, columns = maps.shape[1:3]
+    rows, columns = s.shape[-3:-1]
+    given_by = s.reshape(-1, s.shape[-1])
+    maps = len(given_by) // (rows * columns)
     channels, outputs = w.shape[2], w.shape[3] // groups
-    out = np.zeros((len(maps), *size, channels * groups), s.dtype)
+    out = np.zeros((maps, *size, channels * groups), s.dtype)
     matrices = [np.ascontiguousarray(part).reshape(-1, outputs).T for part in np.split(w, groups, axis=3)]
     (kh, kw), (stride, step), (down, right) = windows.kernel, windows.stride, windows.dilation
     (top, _), (left, _) = windows.padding
     high = (kh - 1) * down + 1  # rows that a window spans
     wide = (columns - 1) * step + (kw - 1) * right + 1
+    meeting = threading.Lock()  # neighbours add to the same rows: two summands at most, in whichever order
 
-    def work(task: tuple[int, int, int]) -> None:
-        n, first, last = task
-        count = last - first
-        strip = _scratch("strip", ((count - 1) * stride + high, wide, channels * groups), s.dtype)
-        strip[...] = 0
+    def work(tile: list[Piece]) -> None:
+        s_tile = given_by[_of_all(tile, rows, columns)]
         for g, matrix in enumerate(matrices):
-            given = _scratch("written out", (count * columns, matrix.shape[1]), s.dtype)
-            np.matmul(maps[n, first:last, :, g * outputs : (g + 1) * outputs].reshape(-1, outputs), matrix, out=given)
-            given = given.reshape(count, columns, kh, kw, channels)
-            part = strip[..., g * channels : (g + 1) * channels]
-            for i in range(kh):
-                for j in range(kw):
-                    part[_tap(i * down, count, stride), _tap(j * right, columns, step)] += given[:, :, i, j]
-        above, before = max(0, top - first * stride), left
-        at = first * stride - top + above
-        inside = strip[above : above + max(0, size[0] - at), before : before + size[1]]
-        out[n, at : at + inside.shape[0], : inside.shape[1]] += inside
+            given = _scratch("written out", (len(s_tile), matrix.shape[1]), s.dtype)
+            np.matmul(s_tile[:, g * outputs : (g + 1) * outputs], matrix, out=given)
+            at = 0
+            for n, first, last in tile:
+                count = last - first
+                piece = given[at : at + count * columns].reshape(count, columns, kh, kw, channels)
+                at += count * columns
+                strip = _scratch("strip", ((count - 1) * stride + high, wide, channels), s.dtype)
+                strip[...] = 0
+                for i in range(kh):
+                    for j in range(kw):
+                        strip[_tap(i * down, count, stride), _tap(j * right, columns, step)] += piece[:, :, i, j]
+                above = max(0, top - first * stride)
+                start = first * stride - top + above
+                inside = strip[above : above + max(0, size[0] - start), left : left + size[1]]
+                with meeting:
+                    part = out[n, start : start + inside.shape[0], : inside.shape[1]]
+                    part[..., g * channels : (g + 1) * channels] += inside
 
     overlap = -(-high // stride)  # tiles that are this many rows high touch none but their neighbours
-    tiles = _tiles(len(maps), rows, columns * kh * kw * channels, matrices[0].size, s.itemsize, least=overlap)
-    for parity in (0, 1):  # neighbours write to the same rows: one after the other, and always in the same order
-        spread(work, (task for k, task in enumerate(tiles) if k % 2 == parity))
+    spread(work, _tiles(maps, rows, columns, matrices[0].T, least=overlap))
     return out.reshape(*s.shape[:-3], *out.shape[1:])
 
 
-def _tiles(maps: int, rows: int, row_size: int, weights: int, itemsize: int, least: int) -> list[tuple[int, int, int]]:
-    """(map, first row, last row): tiles of about TILE bytes, as many for each map as there are threads, or a multiple.
+Piece = tuple[int, int, int]  # map, first row, last row (not of it)
 
-    `row_size` counts the numbers that a row of windows is written out to.
+
+def _tiles(maps: int, rows: int, columns: int, matrix: Array, least: int) -> list[list[Piece]]:
+    """The rows of all maps, cut into tiles of about TILE bytes, as many as there are threads, or a multiple.
+
+    `matrix` has the weights, and as many rows as a window is written out to.
     """
-    n = threads()
-    high = max(least, max(TILE, weights * itemsize) // (row_size * itemsize), 1)
-    count = -(-rows // high)
-    if maps == 1 and count > 1:
-        count = -(-count // n) * n
-    high = max(least, -(-rows // count))
-    return [(m, first, min(first + high, rows)) for m in range(maps) for first in range(0, rows, high)]
+    all_rows = maps * rows
+    written_out = all_rows * columns * len(matrix)
+    count = -(-written_out * matrix.itemsize // max(TILE, matrix.nbytes))
+    if count > 1 or written_out * matrix.shape[1] > WORTH:
+        count = -(-count // threads()) * threads()
+    high = max(least, -(-all_rows // count))
+    return [_pieces(first, min(first + high, all_rows), rows) for first in range(0, all_rows, high)]
+
+
+def _pieces(first: int, last: int, rows: int) -> list[Piece]:
+    """The rows first … last − 1 of all maps, map by map."""
+    maps = range(first // rows, (last - 1) // rows + 1)
+    return [(n, max(first - n * rows, 0), min(last - n * rows, rows)) for n in maps]
+
+
+def _of_all(tile: list[Piece], rows: int, columns: int) -> slice:
+    """Where in the windows of all maps those of the tile are."""
+    (n, first, _), (m, _, last) = tile[0], tile[-1]
+    return slice((n * rows + first) * columns, (m * rows + last) * columns)
 
 
 def _tap(start: int, count: int, step: int) -> slice:
@@ -238,18 +274,13 @@ def _strip(x: Array, windows: Windows, first: int, last: int, columns: int) -> A
     return strip
 
 
-def _written_out(strip: Array, windows: Windows, rows: int, columns: int) -> Array:
-    """Every window of the strip as a row: (rows · columns, kh · kw · c)."""
+def _seen(strip: Array, windows: Windows, rows: int, columns: int) -> Array:
+    """What each window of the strip sees: (rows, columns, kh, kw, c), a view."""
     (kh, kw), channels = windows.kernel, strip.shape[2]
     a, b, c = strip.strides
     (down, right), (stride, step) = windows.dilation, windows.stride
     shape = (rows, columns, kh, kw, channels)
-    view = as_strided(strip, shape, (stride * a, step * b, down * a, right * b, c), writeable=False)
-    if kh == kw == 1 and view.flags.c_contiguous:
-        return view.reshape(rows * columns, channels)
-    out = _scratch("written out", shape, strip.dtype)
-    out[...] = view
-    return out.reshape(rows * columns, kh * kw * channels)
+    return as_strided(strip, shape, (stride * a, step * b, down * a, right * b, c), writeable=False)
 
 
 # ---- dense layers ----------------------------------------------------------------------------------------------------
@@ -260,33 +291,44 @@ def dense(x: Array, w: Any, inputs: int) -> Array:
 
     It takes as long as reading the weights, and so reads only the rows of inputs that are not 0.
     """
-    rows = x.reshape(-1, inputs)
-    out = w[:1].shape[1]
+    rows, sides = x.reshape(-1, inputs), _side_by_side(w)
+    ends = np.cumsum([side[:1].shape[1] for side in sides])
     used: Any = np.flatnonzero(rows.any(axis=0)) if len(rows) <= FEW else np.arange(inputs)
     skip = 4 * len(used) < 3 * inputs  # gathering rows costs something, too
-    blocks = _blocks(len(used) if skip else inputs, out)
+    blocks = _blocks(len(used) if skip else inputs, ends[0])
     runs = [blocks[k::RUNS] for k in range(min(RUNS, len(blocks)))]  # as many for any number of threads: the same sums
-    sums = np.zeros((len(runs), len(rows), out), x.dtype)
+    sums = np.zeros((len(runs), len(rows), ends[-1]), x.dtype)
 
     def work(k: int) -> None:
+        parts = np.split(sums[k], ends[:-1], axis=-1)
         for block in runs[k]:
             part = used[block] if skip else block
-            sums[k] += rows[:, part] @ w[part]
+            for side, out in zip(sides, parts, strict=True):
+                out += rows[:, part] @ side[part]
 
     spread(work, range(len(runs)))
-    return sums.sum(axis=0).reshape(*x.shape[:-1], out)
+    return sums.sum(axis=0).reshape(*x.shape[:-1], ends[-1])
 
 
 def dense_T(s: Array, w: Any, inputs: int) -> Array:
     """Σ_j w_ij s_j: s (…, out), w (in, out) → (…, in)."""
-    rows = s.reshape(-1, s.shape[-1])
+    rows, sides = s.reshape(-1, s.shape[-1]), _side_by_side(w)
+    ends = np.cumsum([side[:1].shape[1] for side in sides])
+    given = np.split(rows, ends[:-1], axis=-1)
     out = np.empty((len(rows), inputs), s.dtype)
 
     def work(block: slice) -> None:
-        np.matmul(rows, w[block].T, out=out[:, block])
+        np.matmul(given[0], sides[0][block].T, out=out[:, block])
+        for s_part, side in zip(given[1:], sides[1:], strict=True):
+            out[:, block] += s_part @ side[block].T
 
-    spread(work, _blocks(inputs, rows.shape[1]))
+    spread(work, _blocks(inputs, ends[0]))
     return out.reshape(*s.shape[:-1], inputs)
+
+
+def _side_by_side(w: Any) -> tuple[Any, ...]:
+    """The arrays that w is joined of, if it is: a block of each is read while it is in the cache, and nothing copied."""
+    return w.arrays if getattr(w, "joins", False) else (w,)
 
 
 FEW = 16  # samples (and targets) up to which a dense layer waits for memory rather than for arithmetic
@@ -305,16 +347,15 @@ def evaluated(w: Any) -> Array:
     while not hasattr(first, "shape"):
         first = first.arrays[0]
     places = list(np.ndindex(first.shape[:-2]))
-    if len(places) < 2 or not suits(first) or first.size < BLOCK:
+    if len(places) < 2 or not suits(first) or first.size < PART:
         return w[...]
-    part = w[places[0]]
-    out = np.empty((*first.shape[:-2], *part.shape), part.dtype)
-    out[places[0]] = part
+    row = w[(*places[0], slice(1))]
+    out = np.empty((*first.shape[:-1], row.shape[-1]), row.dtype)
 
     def work(place: tuple[int, ...]) -> None:
         out[place] = w[place]
 
-    spread(work, places[1:])
+    spread(work, places)
     return out
 
 
@@ -323,7 +364,7 @@ def evaluated(w: Any) -> Array:
 
 def pays(*arrays: Array) -> bool:
     """Whether an elementwise formula over these arrays is large enough to be worth cutting."""
-    return max(a.size for a in arrays) >= 2 * PIECE and suits(*arrays) and not _busy()
+    return max(a.size for a in arrays) >= PIECE // 2 and suits(*arrays) and not _busy()
 
 
 def in_pieces(f: Callable[..., Array], *arrays: Array) -> Array:
@@ -360,10 +401,10 @@ def only(a: Array, where: Array) -> Array:
 
 
 def _cuts(shape: tuple[int, ...], axes: Iterable[int]) -> list[tuple[Any, ...]]:
-    """Pieces of some PIECE elements along the outermost of `axes` that is long enough for that, or else the longest."""
-    axes, size = list(axes), int(np.prod(shape))
-    axis = next((a for a in axes if shape[a] * PIECE >= size), max(axes, key=lambda a: shape[a]))
-    high = max(1, PIECE * shape[axis] // size)
+    """Pieces of up to PIECE elements, four at least, along the outermost of `axes` that is long enough, or the longest."""
+    axes, count = list(axes), max(4, -(-int(np.prod(shape)) // PIECE))
+    axis = next((a for a in axes if shape[a] >= count), max(axes, key=lambda a: shape[a]))
+    high = -(-shape[axis] // count)
     behind = (slice(None),) * (len(shape) - axis - 1)
     return [(..., slice(first, first + high), *behind) for first in range(0, shape[axis], high)]
 
