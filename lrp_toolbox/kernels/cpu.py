@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from functools import cache
+from itertools import pairwise
 from typing import Any, Protocol
 
 import numpy as np
@@ -159,33 +160,29 @@ def correlate(x: Array, w: Array, windows: Windows, groups: int) -> Array:
     """y_j = Σ_i x_i w_ij over the windows: x (…, h, w, in), w (kh, kw, in / groups, out) → (…, rows, columns, out)."""
     maps = x.reshape(-1, *x.shape[-3:])
     rows, columns = windows.counts(maps.shape[1:3])
-    y = np.empty((len(maps) * rows * columns, w.shape[3]), x.dtype)
+    y = np.empty((len(maps), rows, columns, w.shape[3]), x.dtype)
     channels, outputs = w.shape[2], w.shape[3] // groups
     matrices = [np.ascontiguousarray(part).reshape(-1, outputs) for part in np.split(w, groups, axis=3)]
 
-    def work(tile: list[Piece]) -> None:
-        out = y[_of_all(tile, rows, columns)]
+    def work(tile: Tile) -> None:
+        out = y[tile].reshape(-1, y.shape[3])
+        strip = _strip(maps[tile[0]], windows, tile[1], columns)
         for g, matrix in enumerate(matrices):
-            seen = _scratch("written out", (len(out), len(matrix)), x.dtype)
-            at = 0
-            for n, first, last in tile:
-                strip = _strip(maps[n], windows, first, last, columns)[..., g * channels : (g + 1) * channels]
-                view = _seen(strip, windows, last - first, columns)
-                seen[at : at + (last - first) * columns].reshape(view.shape)[...] = view
-                at += (last - first) * columns
-            np.matmul(seen, matrix, out=out[:, g * outputs : (g + 1) * outputs])
+            view = _seen(strip[..., g * channels : (g + 1) * channels], windows, columns)
+            seen = _scratch("written out", view.shape, x.dtype)
+            seen[...] = view
+            np.matmul(seen.reshape(len(out), -1), matrix, out=out[:, g * outputs : (g + 1) * outputs])
 
     spread(work, _tiles(len(maps), rows, columns, matrices[0], least=1))
-    return y.reshape(*x.shape[:-3], rows, columns, w.shape[3])
+    return y.reshape(*x.shape[:-3], *y.shape[1:])
 
 
 def correlate_T(s: Array, w: Array, windows: Windows, size: tuple[int, int], groups: int) -> Array:
     """The transpose of `correlate`: Σ_j w_ij s_j on the map of `size`, for s (…, rows, columns, out)."""
-    rows, columns = s.shape[-3:-1]
-    given_by = s.reshape(-1, s.shape[-1])
-    maps = len(given_by) // (rows * columns)
+    maps = s.reshape(-1, *s.shape[-3:])
+    rows, columns = maps.shape[1:3]
     channels, outputs = w.shape[2], w.shape[3] // groups
-    out = np.zeros((maps, *size, channels * groups), s.dtype)
+    out = np.zeros((len(maps), *size, channels * groups), s.dtype)
     matrices = [np.ascontiguousarray(part).reshape(-1, outputs).T for part in np.split(w, groups, axis=3)]
     (kh, kw), (stride, step), (down, right) = windows.kernel, windows.stride, windows.dilation
     (top, _), (left, _) = windows.padding
@@ -193,94 +190,86 @@ def correlate_T(s: Array, w: Array, windows: Windows, size: tuple[int, int], gro
     wide = (columns - 1) * step + (kw - 1) * right + 1
     meeting = threading.Lock()  # neighbours add to the same rows: two summands at most, in whichever order
 
-    def work(tile: list[Piece]) -> None:
-        s_tile = given_by[_of_all(tile, rows, columns)]
+    def work(tile: Tile) -> None:
+        s_tile, first = maps[tile], tile[1].start
+        n, count = s_tile.shape[:2]
+        strip = _scratch("strip", (n, (count - 1) * stride + high, wide, channels * groups), s.dtype)
+        strip[...] = 0
         for g, matrix in enumerate(matrices):
-            given = _scratch("written out", (len(s_tile), matrix.shape[1]), s.dtype)
-            np.matmul(s_tile[:, g * outputs : (g + 1) * outputs], matrix, out=given)
-            at = 0
-            for n, first, last in tile:
-                count = last - first
-                piece = given[at : at + count * columns].reshape(count, columns, kh, kw, channels)
-                at += count * columns
-                strip = _scratch("strip", ((count - 1) * stride + high, wide, channels), s.dtype)
-                strip[...] = 0
-                for i in range(kh):
-                    for j in range(kw):
-                        strip[_tap(i * down, count, stride), _tap(j * right, columns, step)] += piece[:, :, i, j]
-                above = max(0, top - first * stride)
-                start = first * stride - top + above
-                inside = strip[above : above + max(0, size[0] - start), left : left + size[1]]
-                with meeting:
-                    part = out[n, start : start + inside.shape[0], : inside.shape[1]]
-                    part[..., g * channels : (g + 1) * channels] += inside
+            given = _scratch("written out", (n * count * columns, matrix.shape[1]), s.dtype)
+            np.matmul(s_tile[..., g * outputs : (g + 1) * outputs].reshape(len(given), -1), matrix, out=given)
+            given = given.reshape(n, count, columns, kh, kw, channels)
+            part = strip[..., g * channels : (g + 1) * channels]
+            for i in range(kh):
+                for j in range(kw):
+                    part[:, _tap(i * down, count, stride), _tap(j * right, columns, step)] += given[:, :, :, i, j]
+        above = max(0, top - first * stride)
+        start = first * stride - top + above
+        inside = strip[:, above : above + max(0, size[0] - start), left : left + size[1]]
+        with meeting:
+            out[tile[0], start : start + inside.shape[1], : inside.shape[2]] += inside
 
     overlap = -(-high // stride)  # tiles that are this many rows high touch none but their neighbours
-    spread(work, _tiles(maps, rows, columns, matrices[0].T, least=overlap))
+    spread(work, _tiles(len(maps), rows, columns, matrices[0].T, least=overlap))
     return out.reshape(*s.shape[:-3], *out.shape[1:])
 
 
-Piece = tuple[int, int, int]  # map, first row, last row (not of it)
+Tile = tuple[slice, slice]  # maps, rows: some rows of one map, or all rows of some
 
 
-def _tiles(maps: int, rows: int, columns: int, matrix: Array, least: int) -> list[list[Piece]]:
-    """The rows of all maps, cut into tiles of about TILE bytes, as many as there are threads, or a multiple.
+def _tiles(maps: int, rows: int, columns: int, matrix: Array, least: int) -> list[Tile]:
+    """Tiles of about TILE bytes, as many as there are threads, or a multiple.
 
     `matrix` has the weights, and as many rows as a window is written out to.
     """
-    all_rows = maps * rows
-    written_out = all_rows * columns * len(matrix)
+    written_out = maps * rows * columns * len(matrix)
     count = -(-written_out * matrix.itemsize // max(TILE, matrix.nbytes))
     if count > 1 or written_out * matrix.shape[1] > WORTH:
         count = -(-count // threads()) * threads()
-    high = max(least, -(-all_rows // count))
-    return [_pieces(first, min(first + high, all_rows), rows) for first in range(0, all_rows, high)]
+    if count <= maps:
+        return [(part, slice(0, rows)) for part in _parts(maps, count)]
+    parts = _parts(rows, min(-(-count // maps), max(1, rows // least)))
+    return [(slice(n, n + 1), part) for n in range(maps) for part in parts]
 
 
-def _pieces(first: int, last: int, rows: int) -> list[Piece]:
-    """The rows first … last − 1 of all maps, map by map."""
-    maps = range(first // rows, (last - 1) // rows + 1)
-    return [(n, max(first - n * rows, 0), min(last - n * rows, rows)) for n in maps]
-
-
-def _of_all(tile: list[Piece], rows: int, columns: int) -> slice:
-    """Where in the windows of all maps those of the tile are."""
-    (n, first, _), (m, _, last) = tile[0], tile[-1]
-    return slice((n * rows + first) * columns, (m * rows + last) * columns)
+def _parts(size: int, count: int) -> list[slice]:
+    """0 … size − 1 in `count` parts, as equal as can be."""
+    ends = [size * k // count for k in range(count + 1)]
+    return [slice(first, last) for first, last in pairwise(ends)]
 
 
 def _tap(start: int, count: int, step: int) -> slice:
     return slice(start, start + (count - 1) * step + 1, step)
 
 
-def _strip(x: Array, windows: Windows, first: int, last: int, columns: int) -> Array:
-    """The rows of the map x (h, w, c) that windows first … last − 1 see, with their padding."""
+def _strip(maps: Array, windows: Windows, rows: slice, columns: int) -> Array:
+    """What these rows of windows see of the maps (n, h, w, c), with their padding."""
     (top, _), (left, _) = windows.padding
-    start = first * windows.stride[0] - top
-    high = (last - first - 1) * windows.stride[0] + windows.dilation[0] * (windows.kernel[0] - 1) + 1
+    start = rows.start * windows.stride[0] - top
+    high = (rows.stop - rows.start - 1) * windows.stride[0] + windows.dilation[0] * (windows.kernel[0] - 1) + 1
     wide = (columns - 1) * windows.stride[1] + windows.dilation[1] * (windows.kernel[1] - 1) + 1
-    if left == 0 and wide <= x.shape[1] and start >= 0 and start + high <= x.shape[0]:
-        return x[start : start + high, :wide]
-    strip = _scratch("strip", (high, wide, x.shape[2]), x.dtype)
-    a, b = max(start, 0), min(start + high, x.shape[0])
-    seen = max(0, min(wide - left, x.shape[1]))
-    strip[: max(0, a - start)] = 0
-    strip[max(0, b - start) :] = 0
+    if left == 0 and wide <= maps.shape[2] and start >= 0 and start + high <= maps.shape[1]:
+        return maps[:, start : start + high, :wide]
+    strip = _scratch("strip", (len(maps), high, wide, maps.shape[3]), maps.dtype)
+    a, b = max(start, 0), min(start + high, maps.shape[1])
+    seen = max(0, min(wide - left, maps.shape[2]))
+    strip[:, : max(0, a - start)] = 0
+    strip[:, max(0, b - start) :] = 0
     if b > a:
-        rows = strip[a - start : b - start]
-        rows[:, :left] = 0
-        rows[:, left + seen :] = 0
-        rows[:, left : left + seen] = x[a:b, :seen]
+        within = strip[:, a - start : b - start]
+        within[:, :, :left] = 0
+        within[:, :, left + seen :] = 0
+        within[:, :, left : left + seen] = maps[:, a:b, :seen]
     return strip
 
 
-def _seen(strip: Array, windows: Windows, rows: int, columns: int) -> Array:
-    """What each window of the strip sees: (rows, columns, kh, kw, c), a view."""
-    (kh, kw), channels = windows.kernel, strip.shape[2]
-    a, b, c = strip.strides
-    (down, right), (stride, step) = windows.dilation, windows.stride
-    shape = (rows, columns, kh, kw, channels)
-    return as_strided(strip, shape, (stride * a, step * b, down * a, right * b, c), writeable=False)
+def _seen(strip: Array, windows: Windows, columns: int) -> Array:
+    """What each window of the strips (n, h, w, c) sees: (n, rows, columns, kh, kw, c), a view."""
+    (kh, kw), (down, right), (stride, step) = windows.kernel, windows.dilation, windows.stride
+    n, a, b, c = strip.strides
+    rows = (strip.shape[1] - down * (kh - 1) - 1) // stride + 1
+    shape = (len(strip), rows, columns, kh, kw, strip.shape[3])
+    return as_strided(strip, shape, (n, stride * a, step * b, down * a, right * b, c), writeable=False)
 
 
 # ---- dense layers ----------------------------------------------------------------------------------------------------
