@@ -143,7 +143,12 @@ def divide(R: Array, z: Array, eps: Number = 0) -> Array:
 def _divide(R: Array, z: Array, eps: Number) -> Array:
     if eps:
         z = z + backend.signed(eps, z)
-    return backend.quotient(R, z, vanishes(z))
+    return R / z if _suffices(eps, z) else backend.quotient(R, z, vanishes(z))
+
+
+def _suffices(eps: Number, z: Array) -> bool:
+    """Whether ε alone is large enough to divide by, whatever z."""
+    return eps > 0 and eps > backend.smallest_divisor(z)
 
 
 def vanishes(z: Array) -> Array:
@@ -165,9 +170,11 @@ def _evenly(layer: Layer, taken: Array, x: Array, book: Book | None) -> Array:
 
 def _enter(book: Book, layer: Layer, x: Array, R: Array, z: Array, s: Array, eps: Number) -> None:
     """What ε took, and what had no one to go to: for want of contributions, or because the window saw only padding."""
-    blind = layer.blind(x)
     if eps:
         book.lose("eps", lambda s, z: s * backend.signed(eps, z), s, z)
+    if _suffices(eps, z):
+        return
+    blind = layer.blind(x)
     if blind is None:
         book.lose("empty", lambda R, s: backend.only(R, s == 0), R, s)
     else:

@@ -389,6 +389,15 @@ def only(a: Array, where: Array) -> Array:
     return (a.view(bits) & -(where.astype(bits))).view(a.dtype)
 
 
+def signed(value: float, x: Array) -> Array:
+    """value · sign(x) for a value ≥ 0, with sign(0) = +1: its bits, and the first of x's."""
+    bits = np.dtype(f"i{x.itemsize}")
+    out = np.asarray(x + 0)  # −0 + 0 = +0
+    np.bitwise_and(out.view(bits), np.iinfo(bits).min, out=out.view(bits))
+    np.bitwise_or(out.view(bits), np.asarray(value, x.dtype).view(bits), out=out.view(bits))
+    return out
+
+
 def _cuts(shape: tuple[int, ...], axes: Iterable[int]) -> list[tuple[Any, ...]]:
     """Pieces of up to PIECE elements, four at least, along the outermost of `axes` that is long enough, or the longest."""
     axes, count = list(axes), max(4, -(-int(np.prod(shape)) // PIECE))
