@@ -206,7 +206,7 @@ def signed(value: int | float | Fraction, x: Array) -> Array:
     """value · sign(x), with sign(0) = +1."""
     value = like(value, x)
     if cpu.suits(x):
-        return cpu.signed(value, x)
+        return cpu.signed(float(value), x)
     if gpu.suits(x):
         return gpu.signed(value, x)
     v = value * ones((), x)
