@@ -1,5 +1,8 @@
 """The fast paths give the numbers of the plain paths, for any geometry, tiling and number of threads."""
 
+import os
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -172,6 +175,24 @@ def test_every_task_is_done_once_and_none_after_an_error(monkeypatch):
         cpu.spread(fail, range(1000))
     cpu.spread(done.append, range(3))  # and the threads are there for the next
     assert len(done) == 1003
+
+
+FORKED = """
+import os
+from lrp_toolbox.kernels import cpu
+cpu.spread(lambda task: None, range(100))
+if (child := os.fork()) == 0:
+    done = []
+    cpu.spread(done.append, range(100))
+    os._exit(0 if sorted(done) == list(range(100)) else 1)
+assert os.waitpid(child, 0)[1] == 0
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_forked_process_does_not_wait_for_threads_it_does_not_have():
+    environment = {**os.environ, "LRP_NUM_THREADS": "3"}
+    subprocess.run([sys.executable, "-W", "ignore", "-c", FORKED], check=True, timeout=60, env=environment)
 
 
 def test_the_number_of_threads_changes_no_sum(monkeypatch):

@@ -126,9 +126,10 @@ def spread(work: Callable[[Any], None], tasks: Iterable[Any]) -> None:
         try:
             take()
         finally:
-            wait(others)
-        for done in others:
-            done.result()
+            begun = [other for other in others if not other.cancel()]  # the rest would find nothing to do
+            wait(begun)
+        for other in begun:
+            other.result()
 
 
 def _busy() -> bool:
