@@ -312,7 +312,10 @@ def dense_T(s: Array, w: Any, inputs: int) -> Array:
         for s_part, side in zip(given[1:], sides[1:], strict=True):
             out[:, block] += s_part @ side[block].T
 
-    spread(work, _blocks(inputs, ends[0]))
+    blocks = _blocks(inputs, ends[0])
+    if hasattr(w, "shape"):  # nothing is worked out that should stay in the cache
+        blocks = _parts(inputs, min(RUNS, len(blocks)))
+    spread(work, blocks)
     return out.reshape(*s.shape[:-1], inputs)
 
 
