@@ -170,9 +170,9 @@ figure.savefig("speed.png", dpi=120)
 # %% [markdown]
 # ## Threads, batches, targets
 #
-# **Threads** work on tiles of a layer; `LRP_NUM_THREADS` says how many, and by default there is one for each core. The number of
-# threads changes no relevance. **Targets** share the forward pass, and rules that look at the input alone share their denominators.
-# **Batches** are a matter of small nets: there, much of the time is Python's.
+# **Threads** work on tiles of a layer; `LRP_NUM_THREADS` says how many, and by default there is one for each core. Relevance
+# is the same for any number of them, but for rounding. **Targets** share the forward pass, and rules that look at the input
+# alone share their denominators. **Batches** are a matter of small nets: there, much of the time is Python's.
 
 # %%
 cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
