@@ -57,7 +57,7 @@ QUICK = [CASES[i] for i in (0, 1, 3, 5)]
 GPU_CASES = [("vgg16", method, batch, 1) for batch in (1, 16, 64) for method in ("forward", "cmp_alpha2_flat")]
 AGREEMENT = [(net, method, dtype) for net in ("vgg16", "caffenet") for method, dtype in (
     ("epsilon", "float64"), ("alpha1beta0", "float32"), ("alpha2beta1", "float32"), ("cmp_alpha1_flat", "float32"),
-    ("cmp_alpha2_flat", "float32"))]  # fmt: skip
+    ("cmp_alpha2_flat", "float32"), ("cmp_alpha2_flat", "float64"))]  # fmt: skip
 
 
 def measure(tool: str, case: tuple, weights: Path, *more: str, timeout: float = 1800) -> dict:
