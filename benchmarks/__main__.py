@@ -123,17 +123,17 @@ def agreement(weights: Path, tools: list[str], cases: list, *more: str) -> list[
     return rows
 
 
-def gpu(weights: Path, rounds: int, out: Path) -> str:
+def gpu(weights: Path, rounds: int, about: dict, out: Path) -> str:
     """Both tools on the same card, TF32 off and on. The report is written anew after each part, whatever comes of the next."""
     parts: dict[str, list[dict]] = {}
     for name, more in (("off", []), ("on", ["--tf32"])):
         parts[f"TF32 {name}"] = table(GPU_CASES, rounds, GPU, weights, "--seconds", "2", *more)
-        text = report.write_gpu(parts, {}, machine(), out)
+        text = report.write_gpu(parts, {}, about, out)
     agreed: dict[str, list[dict]] = {}
     cmp, eps = ("vgg16", "cmp_alpha2_flat", "float32"), ("vgg16", "epsilon", "float64")
     for name, cases, more in (("off", [cmp, eps], []), ("on", [cmp], ["--tf32"])):
         agreed[f"TF32 {name}"] = agreement(weights, GPU, cases, *more)
-        text = report.write_gpu(parts, agreed, machine(), out)
+        text = report.write_gpu(parts, agreed, about, out)
     return text
 
 
@@ -175,15 +175,16 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, default=ROOT / ".cache" / "benchmark-weights")
     a = parser.parse_args()
     a.out.mkdir(parents=True, exist_ok=True)
+    about = machine()  # the commit that is measured, and not one made meanwhile
     if a.growth:
-        report.write_growth(growth(a.weights, a.rounds), machine(), a.out)
+        report.write_growth(growth(a.weights, a.rounds), about, a.out)
         return
     if a.gpu:
-        print(gpu(a.weights, a.rounds, a.out))
+        print(gpu(a.weights, a.rounds, about, a.out))
         return
     rows = table(QUICK if a.quick else CASES, 1 if a.quick else a.rounds, a.tools, a.weights)
     agreed = [] if a.no_agreement else agreement(a.weights, a.tools, AGREEMENT)
-    print(report.write_table(rows, agreed, machine(), a.out, "quick" if a.quick else "cpu"))
+    print(report.write_table(rows, agreed, about, a.out, "quick" if a.quick else "cpu"))
 
 
 if __name__ == "__main__":
