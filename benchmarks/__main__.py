@@ -141,8 +141,8 @@ def growth(weights: Path, rounds: int) -> dict[str, list[dict]]:
     """Ours beside the limit, over image size, depth, batch and targets."""
     cmp = "cmp_alpha2_flat"
     series = {
-        "image size": [(f"vgg16:size={s}", cmp, 1, 1) for s in (64, 96, 128, 192, 224, 320, 448, 512)],
-        "blocks": [(f"vgg16:size=64,depth={d}", cmp, 1, 1) for d in (1, 2, 3, 4, 5)],
+        "image size": [(f"vgg16:size={s}", cmp, 1, 1) for s in (64, 96, 160, 224, 320, 512)],
+        "blocks": [(f"vgg16:depth={d}", cmp, 1, 1) for d in (1, 2, 3, 4, 5)],
         "images": [("vgg16", cmp, n, 1) for n in (1, 2, 4, 8, 16)],
         "targets": [("vgg16", cmp, 1, n) for n in (1, 2, 5, 10, 20)],
     }

@@ -31,10 +31,15 @@ def _dense(*sizes: int) -> list[dict]:
 
 
 def vgg16(size: int = 224, depth: int = 5) -> tuple[tuple[int, int, int], list[dict]]:
-    """Shape of the input (height, width, channel) and the layers; `depth` counts the blocks."""
+    """Shape of the input (height, width, channel) and the layers; `depth` counts the blocks.
+
+    The last pool is as wide as it takes for the dense layers to see about 7 × 7 places, whatever comes before them.
+    """
     layers: list[dict] = []
-    for channels, n in list(zip((64, 128, 256, 512, 512), (2, 2, 3, 3, 3), strict=True))[:depth]:
-        layers += [_conv(channels), RELU] * n + [_pool()]
+    for block, (channels, n) in enumerate(zip((64, 128, 256, 512, 512), (2, 2, 3, 3, 3), strict=True)):
+        if block < depth:
+            k = max(2, (size >> block) // 7) if block == depth - 1 else 2
+            layers += [_conv(channels), RELU] * n + [_pool(k, k)]
     return (size, size, 3), layers + _dense(4096, 4096, 1000)
 
 

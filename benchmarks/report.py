@@ -199,8 +199,10 @@ def write_growth(series: dict[str, list[dict]], machine: dict, out: Path) -> Non
             ax.plot(xs, [np.median(r["tools"][tool]["times"]) for r in rows], style, color=COLOURS[tool], label=NAMES[tool])
         if name == "image size":
             ax.set(xscale="log", yscale="log")
-            ax.set_xticks(xs, [str(x) for x in xs], fontsize=6)
             ax.minorticks_off()
+        else:
+            ax.set_ylim(0)
+        ax.set_xticks(xs, [str(x) for x in xs], fontsize=7)
         ax.set_xlabel(name)
         ax.spines[["top", "right"]].set_visible(False)
         ax2 = ax.twinx()

@@ -1,6 +1,7 @@
 """python -m benchmarks.where: where our time goes: seconds of the clock, and of the processors, for each kernel.
 
     python -m benchmarks.where --net vgg16 --method cmp_alpha2_flat
+    python -m benchmarks.where --layers      VGG-16's convolutions one by one: their products, and writing windows out
 
 With n threads, a kernel that keeps all of them busy takes 1/n of its processor time. What no kernel does is the last row.
 """
@@ -14,7 +15,10 @@ from collections import defaultdict
 from pathlib import Path
 from statistics import median
 
+import numpy as np
+
 from lrp_toolbox.kernels import cpu
+from lrp_toolbox.modules.windows import Windows
 
 from . import nets
 from .__main__ import ROOT
@@ -29,7 +33,14 @@ def main() -> None:
     parser.add_argument("--targets", type=int, default=1)
     parser.add_argument("--runs", type=int, default=7)
     parser.add_argument("--weights", type=Path, default=ROOT / ".cache" / "benchmark-weights")
+    parser.add_argument("--layers", action="store_true")
     a = parser.parse_args()
+    if a.layers:
+        print(f"3 × 3, one image, {cpu.threads()} threads; milliseconds, medians of {a.runs} runs [min–max]")
+        print("\n| in → out, map | all | products | writing out | GF/s of the products |\n|---|---|---|---|---|")
+        for shape in SHAPES:
+            print(layer(*shape, a.runs))
+        return
     shape, layers = nets.net(a.net)
     net = ours.build(shape, layers, nets.weights(a.net, a.weights), "float32")
     print(f"{a.net}, {a.batch} images, {a.targets} targets, {cpu.threads()} threads; medians of {a.runs} runs")
@@ -71,6 +82,42 @@ def measure(run, runs: int) -> dict[str, tuple[int, float, float]]:
     middle = {k: tuple(median(row[i] for row in rows) for i in range(3)) for k, rows in found.items()}
     return dict(sorted(middle.items(), key=lambda item: -item[1][1]))
 
+
+def layer(channels: int, outputs: int, size: int, runs: int) -> str:
+    """A row: `correlate` of that shape, and its tiles' products and copies alone, in turn; medians."""
+    rng, windows = np.random.default_rng(0), Windows((3, 3), padding=((1, 1), (1, 1)))
+    x = rng.standard_normal((1, size, size, channels), dtype=np.float32)
+    w = rng.standard_normal((3, 3, channels, outputs), dtype=np.float32)
+    matrix, y = w.reshape(-1, outputs), np.empty((size, size, outputs), np.float32)
+    tiles = cpu._tiles(1, size, size, matrix, least=1)
+
+    def products(tile):
+        out = y[tile[1]].reshape(-1, outputs)
+        np.matmul(cpu._scratch("written out", (len(out), len(matrix)), out.dtype), matrix, out=out)
+
+    def copies(tile):
+        view = cpu._seen(cpu._strip(x[tile[0]], windows, tile[1], size), windows, size)
+        cpu._scratch("written out", view.shape, x.dtype)[...] = view
+
+    parts = (
+        lambda: cpu.correlate(x, w, windows, 1),
+        lambda: cpu.spread(products, tiles),
+        lambda: cpu.spread(copies, tiles),
+    )
+    times: list[list[float]] = [[] for _ in parts]
+    for _ in range(runs + 1):
+        for part, kept in zip(parts, times, strict=True):
+            start = time.perf_counter()
+            part()
+            kept.append(1e3 * (time.perf_counter() - start))
+    whole, product, copy = (kept[1:] for kept in times)  # the first run warms up
+    rate = 2 * y.size * len(matrix) / median(product) / 1e6
+    span = f"{median(whole):.1f} [{min(whole):.1f}–{max(whole):.1f}]"
+    return f"| {channels} → {outputs}, {size}² | {span} | {median(product):.1f} | {median(copy):.1f} | {rate:.0f} |"
+
+
+SHAPES = [(3, 64, 224), (64, 64, 224), (64, 128, 112), (128, 128, 112), (128, 256, 56), (256, 256, 56), (256, 512, 28),
+          (512, 512, 28), (512, 512, 14)]  # fmt: skip
 
 if __name__ == "__main__":
     main()
