@@ -21,6 +21,7 @@ extensions = [
     "sphinx.ext.viewcode",
     "mathml",
     "plain_docstrings",
+    "thumbnails",
 ]
 exclude_patterns = ["_build", "_extensions"]
 

@@ -11,6 +11,7 @@
 # %%
 from fractions import Fraction
 
+import matplotlib.pyplot as plt
 import numpy as np
 
 from lrp_toolbox import AlphaBeta, Epsilon, Flat, Linear, Z, explain
@@ -96,6 +97,31 @@ assert (by_hand == layer.relprop_alphabeta(x, R_j, alpha=2)).all()
 
 # %%
 assert (layer.relprop_flat(x, R_j) == R_j.sum() / Fraction(3)).all()
+
+# %% [markdown]
+# The three side by side. A line is what output $j$ hands to input $i$, red if positive, blue if negative, as wide as it is much. Under
+# z the first input is given 4 and −4, and nothing stays: in deep networks, most of what z hands out cancels like that.
+
+# %%
+handed = {
+    "z": R_ij,
+    "α = 2, β = 1": (2 * z_pos / z_pos.sum(axis=0) - z_neg / z_neg.sum(axis=0)) * R_j,
+    "♭": np.broadcast_to(R_j / Fraction(3), z_ij.shape),
+}
+figure, panels = plt.subplots(1, 3, figsize=(10, 3), layout="constrained", sharex=True, sharey=True)
+left, right = [2, 1, 0], [1.6, 0.4]  # how high inputs and outputs stand
+for panel, (name, R) in zip(panels, handed.items(), strict=True):
+    assert R.sum() == R_j.sum()
+    for (i, j), amount in np.ndenumerate(R):
+        panel.plot([0, 1], [left[i], right[j]], color="C3" if amount > 0 else "C0", linewidth=abs(float(amount)), alpha=0.6)
+    for i, amount in enumerate(R.sum(axis=1)):
+        panel.text(-0.08, left[i], f"$x_{i + 1}$ = {x[i]}\nR = {amount}", ha="right", va="center")
+    for j, amount in enumerate(R_j):
+        panel.text(1.08, right[j], f"R = {amount}", ha="left", va="center")
+    panel.scatter([0] * 3 + [1] * 2, left + right, s=120, color="white", edgecolor="black", zorder=3)
+    panel.set(title=name, xlim=(-0.75, 1.6), ylim=(-0.4, 2.4))
+    panel.axis("off")
+figure.savefig("one_layer.png", dpi=120)
 
 # %% [markdown]
 # ## Try this
