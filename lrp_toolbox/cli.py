@@ -253,6 +253,7 @@ def _add_imports(frameworks: Any) -> None:
     command.add_argument("prototxt", type=Path, metavar="PROTOTXT")
     command.add_argument("weights", type=Path, metavar="CAFFEMODEL")
     _add_preparation(command, "numbers, one a channel, or a .binaryproto or .npy, each channel of which is averaged")
+    _add_scale_and_size(command)
     command.add_argument("--blob", metavar="NAME", help="what is explained, of a network with several outputs")
     command.add_argument(
         "--ignore", action="append", default=[], metavar="PATTERN", help="layers with weights that PROTOTXT has not"
@@ -262,8 +263,15 @@ def _add_imports(frameworks: Any) -> None:
     command = frameworks.add_parser("keras", help="a .keras, .h5 or .weights.h5")
     command.add_argument("file", type=Path, metavar="FILE")
     _add_preparation(command, "numbers, one a channel")
+    _add_scale_and_size(command)
     command.add_argument("--architecture", metavar="FILE", help="of weights alone: what model.to_json() said; or vgg16, vgg19")
     command.set_defaults(run=_import_keras)
+
+    command = frameworks.add_parser("torch", help="a state_dict of torchvision's VGG or AlexNet, as .safetensors or .npz")
+    command.add_argument("file", type=Path, metavar="FILE")
+    _add_preparation(command, "numbers, one a channel; default: 255 · (0.485, 0.456, 0.406)")
+    command.add_argument("--std", type=_mean, help="what to divide by after that; default: 255 · (0.229, 0.224, 0.225)")
+    command.set_defaults(run=_import_torch)
 
 
 def _add_preparation(command: argparse.ArgumentParser, mean: str) -> None:
@@ -274,11 +282,14 @@ def _add_preparation(command: argparse.ArgumentParser, mean: str) -> None:
         "--labels", type=Path, metavar="FILE", help="the classes: a line for each, or imagenet_class_index.json"
     )
     command.add_argument("--mean", type=_mean, help=f"what to subtract from pixels of 0 to 255: {mean}")
-    command.add_argument("--scale", type=float, help="what to multiply by after that")
     command.add_argument("--channels", choices=("RGB", "BGR", "L"), help="their order; L is grey")
     command.add_argument(
         "--fit", choices=("warp", "crop"), help="whether photographs are warped to the size, or cut; default: warp"
     )
+
+
+def _add_scale_and_size(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--scale", type=float, help="what to multiply by after that")
     command.add_argument("--size", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), help="of the input")
 
 
@@ -301,16 +312,29 @@ def _import_keras(a: argparse.Namespace) -> None:
     from .importers.keras import read_keras
 
     given = _before_import(a)
-    if isinstance(a.mean, Path):
-        raise ValueError(f"--mean: expected numbers, one a channel, got {str(a.mean)!r}")
+    _require_numbers(a, "mean")
     _finish_import(read_keras(a.file, a.architecture, **given), a.output)
+
+
+def _import_torch(a: argparse.Namespace) -> None:
+    from .importers.torch import read_torch
+
+    given = _before_import(a)
+    _require_numbers(a, "mean", "std")
+    _finish_import(read_torch(a.file, **given), a.output)
+
+
+def _require_numbers(a: argparse.Namespace, *options: str) -> None:
+    for option in options:
+        if isinstance(value := getattr(a, option), Path):
+            raise ValueError(f"--{option}: expected numbers, one a channel, got {str(value)!r}")
 
 
 def _before_import(a: argparse.Namespace) -> dict[str, Any]:
     """What is said of photographs and classes. Raises ValueError if the output is a folder of something else."""
     require_model_folder(a.output)
-    labels, size = a.labels and read_labels(a.labels), a.size and tuple(a.size)
-    given = {"labels": labels, "mean": a.mean, "scale": a.scale, "channels": a.channels, "fit": a.fit, "size": size}
+    given = {name: getattr(a, name, None) for name in ("mean", "std", "scale", "channels", "fit")}
+    given |= {"labels": a.labels and read_labels(a.labels), "size": tuple(getattr(a, "size", None) or ()) or None}
     return {name: value for name, value in given.items() if value is not None}
 
 

@@ -188,7 +188,7 @@ def read_arrays(file: Path, dtype: np.dtype[Any]) -> dict[str, Array]:
             if not hasattr(stored, "files"):
                 raise ModelFormatError(f"{file}: expected a .npz, found a single array")
             for name in stored.files:
-                arrays[name] = _finite(stored[name], f"{file}: {name}", dtype)
+                arrays[name] = as_numbers(stored[name], f"{file}: {name}", dtype)
     except ModelFormatError:
         raise
     except BROKEN as error:
@@ -196,7 +196,7 @@ def read_arrays(file: Path, dtype: np.dtype[Any]) -> dict[str, Array]:
     return arrays
 
 
-def _finite(a: Any, where: str, dtype: np.dtype[Any]) -> Array:
+def as_numbers(a: Any, where: str, dtype: np.dtype[Any]) -> Array:
     if not isinstance(a, np.ndarray):  # np.load hands out what has no header of NumPy's as bytes
         raise ModelFormatError(f"{where}: expected an array, found {brief(a)}")
     if a.dtype.kind != "f":

@@ -1,0 +1,312 @@
+"""torchvision's VGG and AlexNet, from the state_dict of a network that was trained or tuned with PyTorch.
+
+A state_dict has names and numbers, and no architecture: these families are known by their names. It is read from
+.safetensors or .npz. What torch.save writes is a pickle, which may do anything when it is read, and is refused:
+
+    from safetensors.numpy import save_file      # or numpy.savez("net.npz", **arrays)
+    arrays = {name: tensor.numpy() for name, tensor in net.state_dict().items()}
+    save_file(arrays, "net.safetensors")
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NoReturn
+
+import numpy as np
+
+from ..backend import Array
+from ..data import Preprocessing
+from ..io import BROKEN, Model, ModelFormatError, as_numbers, brief
+from ..modules import BatchNorm, Conv, Dropout, Flatten, Linear, MaxPool, Module, ReLU, Sequential
+from ..modules.base import Shape
+from ..zoo import class_names
+from .graph import MOST_NUMBERS
+
+File = str | os.PathLike[str]
+Row = tuple[type[Module], dict[str, Any]]  # kind, and its options but for weights
+
+SIZE = 224  # at which torchvision's adaptive pooling before the classifier leaves the map as it is
+
+
+def read_torch(
+    file: File,
+    *,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    labels: File | Sequence[str] | None = None,
+    channels: Literal["RGB", "BGR", "L"] | None = None,
+    fit: Literal["warp", "crop"] = "warp",
+    dtype: Any = np.float32,
+) -> Model:
+    """The model of a state_dict: vgg11, vgg13, vgg16, vgg19, these with batch normalisation, or alexnet of torchvision.
+
+    Parameters
+    ----------
+    file : .safetensors, or .npz with one array for each name. The number of classes, and of channels within, is the file's.
+    mean : what was subtracted from pixels of 0 to 255, one number a channel, in the order of `channels`. The default is
+        torchvision's, 255 · (0.485, 0.456, 0.406); of grey pictures, nothing.
+    std : what they were divided by afterwards. The default is torchvision's, 255 · (0.229, 0.224, 0.225); of grey pictures,
+        255. It joins the weights of the first convolution, since a preprocessing has one scale for all channels.
+    labels : the names of the classes, or a file that `zoo.read_labels` reads; the default is their numbers.
+    channels : the order of the channels that the net was trained on: RGB, unless it has one channel only, "L".
+    fit : how a photograph becomes 224 × 224, see `Preprocessing`.
+    dtype : of the weights.
+
+    Raises FileNotFoundError if there is no such file, ModelFormatError if it is not what it should be, ValueError if an
+    argument does not fit the file, and ImportError if a .safetensors is given and safetensors is not installed.
+    """
+    path = Path(file)
+    with _opened(path) as stored:
+        name, rows = _architecture(stored)
+        net = _build(stored, rows, np.dtype(dtype))
+    (first, conv), *others = net.items()
+    inputs = conv.channels[0]  # type: ignore[attr-defined]
+    if inputs not in (1, 3):
+        raise ModelFormatError(f"{path}: features.0.weight: expected pictures of 1 or 3 channels, found {inputs}")
+    order = channels or ("RGB" if inputs == 3 else "L")
+    if len(order) != inputs:
+        raise ValueError(f"channels: expected {inputs}, as the input of {path} has, got {order}")
+    usual, spread = (IMAGENET_MEAN, IMAGENET_STD) if inputs == 3 else ((0.0,), (255.0,))
+    if order == "BGR":
+        usual, spread = usual[::-1], spread[::-1]
+    preprocessing = Preprocessing((SIZE, SIZE), fit, order, usual if mean is None else tuple(mean))
+    net = Sequential([(first, _divided(conv, spread if std is None else std)), *others])
+    try:
+        output = net.output_shape(preprocessing.shape)
+    except ValueError as error:
+        raise ModelFormatError(f"{path}: {name} on {SIZE} × {SIZE}: {brief(error)}") from error
+    summary = f"Imported from {path.name}, {name} as torchvision has it."
+    classes = class_names(labels, output[0])
+    return Model(path.stem, net, classes, preprocessing, summary, card=f"# {path.stem}\n\n{summary}\n")
+
+
+IMAGENET_MEAN = (123.675, 116.28, 103.53)  # 255 · (0.485, 0.456, 0.406)
+IMAGENET_STD = (58.395, 57.12, 57.375)  # 255 · (0.229, 0.224, 0.225)
+
+
+def _divided(conv: Any, std: Sequence[float]) -> Conv:
+    """The convolution of pixels that are not yet divided by `std`."""
+    if len(std) != conv.channels[0] or not all(math.isfinite(s) and s >= 1 for s in std):
+        raise ValueError(f"std: expected {conv.channels[0]} numbers ≥ 1, for pixels of 0 to 255, got {brief(tuple(std))}")
+    w = conv.w / np.asarray(std, np.float64)[:, None]
+    return Conv(w.astype(conv.w.dtype), conv.b, conv.stride, conv.padding)
+
+
+# ---- Architectures ---------------------------------------------------------------------------------------------------
+
+
+def _vgg(*blocks: int, batch_norm: bool) -> dict[str, list[Row]]:
+    norm: list[Row] = [(BatchNorm, {})] if batch_norm else []
+    convolution: list[Row] = [(Conv, {"padding": 1}), *norm, (ReLU, {})]
+    pool: Row = (MaxPool, {"kernel": 2})
+    features = [row for count in blocks for row in [*convolution * count, pool]]
+    dense: list[Row] = [(Linear, {}), (ReLU, {}), (Dropout, {"rate": 0.5})]
+    return {"features": features, "classifier": [*dense, *dense, (Linear, {})]}
+
+
+def _alexnet() -> dict[str, list[Row]]:
+    """Krizhevsky 2014: no groups, no normalisation, and pools that hang over nothing."""
+    pool: Row = (MaxPool, {"kernel": 3, "stride": 2})
+    relu: Row = (ReLU, {})
+    features: list[Row] = [(Conv, {"stride": 4, "padding": 2}), relu, pool, (Conv, {"padding": 2}), relu, pool]
+    features += [(Conv, {"padding": 1}), relu] * 3 + [pool]
+    dense: list[Row] = [(Dropout, {"rate": 0.5}), (Linear, {}), relu]
+    return {"features": features, "classifier": [*dense, *dense, (Linear, {})]}
+
+
+ARCHITECTURES = {
+    f"{name}{'_bn' * batch_norm}": _vgg(*blocks, batch_norm=batch_norm)
+    for name, blocks in {
+        "vgg11": (1, 1, 2, 2, 2),
+        "vgg13": (2, 2, 2, 2, 2),
+        "vgg16": (2, 2, 3, 3, 3),
+        "vgg19": (2, 2, 4, 4, 4),
+    }.items()
+    for batch_norm in (False, True)
+} | {"alexnet": _alexnet()}
+
+PARTS = {Conv: ("weight", "bias"), Linear: ("weight", "bias"), BatchNorm: ("running_mean", "running_var", "weight", "bias")}
+
+
+def _named(rows: dict[str, list[Row]]) -> Iterator[tuple[str, type[Module], dict[str, Any]]]:
+    """The layers with PyTorch's names, and what it does not name, the flattening between its two parts."""
+    for part, layers in rows.items():
+        if part == "classifier":
+            yield "flatten", Flatten, {}
+        yield from ((f"{part}.{k}", kind, options) for k, (kind, options) in enumerate(layers))
+
+
+def _names(rows: dict[str, list[Row]]) -> set[str]:
+    return {f"{name}.{part}" for name, kind, _ in _named(rows) for part in PARTS.get(kind, ())}
+
+
+def _architecture(stored: _Stored) -> tuple[str, dict[str, list[Row]]]:
+    """Which network has these names."""
+    found = set(stored.names)
+    nearest = min(ARCHITECTURES, key=lambda name: len(_names(ARCHITECTURES[name]) ^ found))
+    expected = _names(ARCHITECTURES[nearest])
+    if found & expected and found != expected:
+        differences = {"no": expected - found, "unknown": found - expected}
+        wrong = [f"{word} {', '.join(sorted(names)[:3])[:200]}" for word, names in differences.items() if names]
+        stored.fail(f"expected the names of {nearest}, found {'; '.join(wrong)}")
+    if found != expected:
+        stored.fail(f"expected the state_dict of one of {', '.join(ARCHITECTURES)}, found {brief(sorted(found)[:3])}")
+    return nearest, ARCHITECTURES[nearest]
+
+
+def _build(stored: _Stored, rows: dict[str, list[Row]], dtype: np.dtype[Any]) -> Sequential:
+    modules: list[tuple[str, Module]] = []
+    channels = 0  # of the map that is flattened
+    for name, kind, options in _named(rows):
+        arrays = [stored.array(f"{name}.{part}", dtype, 1 if k else AXES[kind]) for k, part in enumerate(PARTS.get(kind, ()))]
+        try:
+            if kind is Conv:
+                w, b = arrays
+                arrays, channels = [np.ascontiguousarray(w.transpose(2, 3, 1, 0)), b], len(w)
+            elif kind is Linear:
+                w, b = arrays
+                flattened = any(isinstance(module, Flatten) for _, module in modules[-2:])
+                arrays = [_rows_as_here(w, channels) if flattened else np.ascontiguousarray(w.T), b]
+            modules.append((name, kind(*arrays, **options)))
+        except (TypeError, ValueError) as error:
+            stored.fail(f"{name}: {brief(error)}")
+    return Sequential(modules)
+
+
+AXES = {Conv: 4, Linear: 2, BatchNorm: 1}
+
+
+def _rows_as_here(w: Array, channels: int) -> Array:
+    """Dense weights (out, channel · height · width) as (height · width · channel, out), the order in which we flatten."""
+    places = w.shape[1] // channels
+    if places * channels != w.shape[1]:
+        raise ValueError(f"weight: expected inputs in {channels} channels, found {w.shape[1]}")
+    return np.ascontiguousarray(w.reshape(len(w), channels, places).transpose(2, 1, 0)).reshape(w.shape[::-1])
+
+
+# ---- Files -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """A state_dict, each array of which is read when it is asked for."""
+
+    path: Path
+    full_names: Mapping[str, str]  # by the names that are used here, without a wrapper's prefix
+    shape: Callable[[str], Shape]  # without reading the numbers
+    read: Callable[[str], Array]
+    broken: tuple[type[Exception], ...]  # what these two raise where the file is not as it should be
+
+    @property
+    def names(self) -> list[str]:
+        return list(self.full_names)
+
+    def array(self, name: str, dtype: np.dtype[Any], axes: int) -> Array:
+        try:
+            shape = self.shape(self.full_names[name])
+            if len(shape) != axes or 0 in shape or math.prod(shape) > MOST_NUMBERS:
+                self.fail(f"{name}: expected {axes} axes and at most {MOST_NUMBERS:,} numbers, found shape {brief(shape)}")
+            numbers = self.read(self.full_names[name])
+        except ModelFormatError:
+            raise
+        except self.broken as error:
+            self.fail(f"{name}: not readable: {brief(error)}")
+        return as_numbers(numbers, f"{self.path}: {name}", dtype)
+
+    def fail(self, what: str) -> NoReturn:
+        raise ModelFormatError(f"{self.path}: {what}")
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[_Stored]:
+    if path.is_dir():
+        raise ModelFormatError(f"{path}: expected a file, found a folder")
+    with path.open("rb") as file:
+        beginning = file.read(9)
+    if beginning[:2] == b"PK":
+        try:
+            archive = zipfile.ZipFile(path)
+        except BROKEN as error:
+            raise ModelFormatError(f"{path}: not a readable .npz: {brief(error)}") from error
+        with archive:
+            yield _npz(path, archive)
+    elif beginning[8:] == b"{":
+        yield _safetensors(path)
+    elif beginning[:1] == b"\x80":
+        _refuse_pickle(path)
+    else:
+        raise ModelFormatError(f"{path}: expected .safetensors or .npz, found neither")
+
+
+def _refuse_pickle(path: Path) -> NoReturn:
+    raise ModelFormatError(
+        f"{path}: expected .safetensors or .npz, found a pickle, which may do anything when it is read; where PyTorch is: "
+        "np.savez('net.npz', **{name: t.numpy() for name, t in torch.load(…, weights_only=True).items()})"
+    )
+
+
+def _npz(path: Path, archive: zipfile.ZipFile) -> _Stored:
+    members = archive.namelist()
+    if any(member.endswith("data.pkl") for member in members):
+        _refuse_pickle(path)
+    if len(set(members)) < len(members) or not all(member.endswith(".npy") for member in members):
+        raise ModelFormatError(f"{path}: expected a .npz with one .npy for each name, found {brief(members[:3])}")
+
+    def header(name: str) -> Shape:
+        with archive.open(f"{name}.npy") as file:
+            read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+            version = np.lib.format.read_magic(file)
+            if version not in read:
+                raise ModelFormatError(f"{path}: {name}: expected a .npy of version 1 or 2, found {version}")
+            shape, _, dtype = read[version](file)
+            if dtype.kind != "f":
+                raise ModelFormatError(f"{path}: {name}: expected floating-point numbers, found {dtype}")
+            return tuple(shape)
+
+    def array(name: str) -> Array:
+        with archive.open(f"{name}.npy") as file:
+            return np.lib.format.read_array(file, allow_pickle=False)
+
+    return _Stored(path, _unwrapped(member[: -len(".npy")] for member in members), header, array, BROKEN)
+
+
+def _safetensors(path: Path) -> _Stored:
+    try:
+        from safetensors import SafetensorError, safe_open
+    except ImportError as error:
+        raise ImportError('a .safetensors is read by safetensors: pip install "lrp_toolbox[torch]"') from error
+
+    def opened() -> Any:
+        return safe_open(path, framework="numpy")  # anew for each array: what was mapped into memory is let go
+
+    def shape(name: str) -> Shape:
+        with opened() as file:
+            piece = file.get_slice(name)
+            if piece.get_dtype() not in ("F16", "F32", "F64"):
+                raise ModelFormatError(f"{path}: {name}: expected F16, F32 or F64, found {piece.get_dtype()}")
+            return tuple(piece.get_shape())
+
+    def array(name: str) -> Array:
+        with opened() as file:
+            return file.get_tensor(name)
+
+    try:
+        with opened() as file:
+            names = _unwrapped(file.keys())
+    except SafetensorError as error:
+        raise ModelFormatError(f"{path}: not a readable .safetensors: {brief(error)}") from error
+    return _Stored(path, names, shape, array, (SafetensorError,))
+
+
+def _unwrapped(names: Any) -> dict[str, str]:
+    """The names without what is counted in training, and without the "module." of a DataParallel, if all have it."""
+    kept = [name for name in names if not name.endswith(".num_batches_tracked")]
+    prefix = "module." if all(name.startswith("module.") for name in kept) else ""
+    return {name.removeprefix(prefix): name for name in kept}
