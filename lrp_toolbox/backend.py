@@ -145,7 +145,7 @@ class Lazy:
 
     f: Callable[..., Array]
     arrays: tuple[Array, ...]  # or Lazy themselves
-    joins: bool = False  # whether f only puts the arrays side by side, along the last axis
+    joins: bool = False  # whether f is `join` of a layer: for a dense one, the arrays side by side
 
     def __getitem__(self, part: Any) -> Array:
         return self.f(*(a[part] for a in self.arrays))

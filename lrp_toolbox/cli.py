@@ -270,7 +270,9 @@ def _add_imports(frameworks: Any) -> None:
     command = frameworks.add_parser("torch", help="a state_dict of torchvision's VGG or AlexNet, as .safetensors or .npz")
     command.add_argument("file", type=Path, metavar="FILE")
     _add_preparation(command, "numbers, one a channel; default: 255 · (0.485, 0.456, 0.406)")
-    command.add_argument("--std", type=_mean, help="what to divide by after that; default: 255 · (0.229, 0.224, 0.225)")
+    command.add_argument(
+        "--std", type=_numbers_or_file, help="what to divide by after that; default: 255 · (0.229, 0.224, 0.225)"
+    )
     command.set_defaults(run=_import_torch)
 
 
@@ -281,7 +283,7 @@ def _add_preparation(command: argparse.ArgumentParser, mean: str) -> None:
     command.add_argument(
         "--labels", type=Path, metavar="FILE", help="the classes: a line for each, or imagenet_class_index.json"
     )
-    command.add_argument("--mean", type=_mean, help=f"what to subtract from pixels of 0 to 255: {mean}")
+    command.add_argument("--mean", type=_numbers_or_file, help=f"what to subtract from pixels of 0 to 255: {mean}")
     command.add_argument("--channels", choices=("RGB", "BGR", "L"), help="their order; L is grey")
     command.add_argument(
         "--fit", choices=("warp", "crop"), help="whether photographs are warped to the size, or cut; default: warp"
@@ -293,7 +295,7 @@ def _add_scale_and_size(command: argparse.ArgumentParser) -> None:
     command.add_argument("--size", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), help="of the input")
 
 
-def _mean(text: str) -> Path | tuple[float, ...]:
+def _numbers_or_file(text: str) -> Path | tuple[float, ...]:
     """ "104,117,123" as numbers; anything else is a file."""
     try:
         return tuple(float(number) for number in text.split(","))
@@ -333,9 +335,13 @@ def _require_numbers(a: argparse.Namespace, *options: str) -> None:
 def _before_import(a: argparse.Namespace) -> dict[str, Any]:
     """What is said of photographs and classes. Raises ValueError if the output is a folder of something else."""
     require_model_folder(a.output)
-    given = {name: getattr(a, name, None) for name in ("mean", "std", "scale", "channels", "fit")}
-    given |= {"labels": a.labels and read_labels(a.labels), "size": tuple(getattr(a, "size", None) or ()) or None}
-    return {name: value for name, value in given.items() if value is not None}
+    options = ("labels", "mean", "std", "scale", "channels", "fit", "size")
+    given = {name: value for name in options if (value := getattr(a, name, None)) is not None}
+    if "labels" in given:
+        given["labels"] = read_labels(given["labels"])
+    if "size" in given:
+        given["size"] = tuple(given["size"])
+    return given
 
 
 def _finish_import(model: Model, output: Path) -> None:

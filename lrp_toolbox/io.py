@@ -197,6 +197,7 @@ def read_arrays(file: Path, dtype: np.dtype[Any]) -> dict[str, Array]:
 
 
 def as_numbers(a: Any, where: str, dtype: np.dtype[Any]) -> Array:
+    """`a` in `dtype`. Raises ModelFormatError, which begins with `where`, if it is no array of finite floats."""
     if not isinstance(a, np.ndarray):  # np.load hands out what has no header of NumPy's as bytes
         raise ModelFormatError(f"{where}: expected an array, found {brief(a)}")
     if a.dtype.kind != "f":

@@ -137,10 +137,18 @@ def _conv(name: str, outputs: int, kernel: int, relu: str, **options: Any) -> li
     return [(name, Conv, {"outputs": outputs, "kernel": kernel, **options}), (relu, ReLU, {})]
 
 
-def _vgg(*convolutions: int) -> list[Row]:
-    """Five blocks of so many convolutions, with Keras' names."""
+VGG_BLOCKS = {  # convolutions in each of the five blocks: Simonyan and Zisserman 2015, Table 1, A, B, D and E
+    "vgg11": (1, 1, 2, 2, 2),
+    "vgg13": (2, 2, 2, 2, 2),
+    "vgg16": (2, 2, 3, 3, 3),
+    "vgg19": (2, 2, 4, 4, 4),
+}
+
+
+def _vgg(name: str) -> list[Row]:
+    """With Keras' names."""
     rows: list[Row] = []
-    for block, (n, outputs) in enumerate(zip(convolutions, (64, 128, 256, 512, 512), strict=True), 1):
+    for block, (n, outputs) in enumerate(zip(VGG_BLOCKS[name], (64, 128, 256, 512, 512), strict=True), 1):
         for i in range(1, n + 1):
             rows += _conv(f"block{block}_conv{i}", outputs, 3, f"block{block}_relu{i}", padding=1)
         rows.append((f"block{block}_pool", MaxPool, {"kernel": 2}))
@@ -212,12 +220,8 @@ _VGG_SOURCE = "Simonyan and Zisserman 2015, weights as converted for Keras (fcho
 _VGG_LICENCE = "CC BY 4.0, K. Simonyan and A. Zisserman, <https://www.robots.ox.ac.uk/~vgg/research/very_deep/>"
 _BVLC_LICENCE = "released for unrestricted use, as its page in Caffe's model zoo says"
 
-vgg16 = Architecture(
-    "vgg16", "VGG-16 for the 1000 classes of ImageNet", _VGG_INPUT, _vgg(2, 2, 3, 3, 3), _VGG_SOURCE, _VGG_LICENCE
-)
-vgg19 = Architecture(
-    "vgg19", "VGG-19 for the 1000 classes of ImageNet", _VGG_INPUT, _vgg(2, 2, 4, 4, 4), _VGG_SOURCE, _VGG_LICENCE
-)
+vgg16 = Architecture("vgg16", "VGG-16 for the 1000 classes of ImageNet", _VGG_INPUT, _vgg("vgg16"), _VGG_SOURCE, _VGG_LICENCE)
+vgg19 = Architecture("vgg19", "VGG-19 for the 1000 classes of ImageNet", _VGG_INPUT, _vgg("vgg19"), _VGG_SOURCE, _VGG_LICENCE)
 caffenet = Architecture(
     "caffenet",
     "CaffeNet, the BVLC's variant of AlexNet, for the 1000 classes of ImageNet",

@@ -402,7 +402,7 @@ def png(width, height, rows=b"", head=b""):
     return b"\x89PNG\r\n\x1a\n" + body + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
 
 
-EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n(/tmp/x) (w) file\n"
+EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n(x) (w) file\n"
 HOSTILE = {
     "nothing": (b"", "not a picture"),
     "text": (b"<script>alert(1)</script>", "not a picture"),

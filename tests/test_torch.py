@@ -131,9 +131,9 @@ def test_what_is_said_of_photographs_is_heeded(tmp_path):
 def test_grey_pictures(tmp_path):
     state, forward = network("vgg11", inputs=1)
     model = read_torch(saved(state, tmp_path / "net.npz"))
-    assert (model.preprocessing.channels, model.preprocessing.mean) == ("L", (0.0,))
+    assert model.preprocessing == lrp.Preprocessing((224, 224), "warp", "L", (0.0,), 1 / 255)
     x = pixels(1)
-    np.testing.assert_allclose(model.net(x), forward((x / 255).transpose(0, 3, 1, 2)), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(model.net(x / np.float32(255)), forward((x / 255).transpose(0, 3, 1, 2)), rtol=1e-4, atol=1e-5)
 
 
 def test_a_wrapper_of_several_cards_is_no_part_of_the_name(tmp_path):
@@ -224,7 +224,8 @@ def test_arguments_that_do_not_fit_are_refused(tmp_path):
         ({"std": (0.229, 0.224, 0.225)}, "std: expected 3 numbers ≥ 1"),
         ({"std": (60.0,)}, "std: expected 3 numbers"),
         ({"mean": (1.0,)}, "mean: expected a number for each of RGB"),
-        ({"channels": "L"}, "channels: expected 3"),
+        ({"channels": "L"}, "channels: expected RGB, BGR or L, .* 3, got 'L'"),
+        ({"channels": "GBR"}, "channels: expected RGB, BGR or L, .* got 'GBR'"),
         ({"labels": ["a"]}, "labels: expected 6 names"),
     ]:
         with pytest.raises(ValueError, match=match):

@@ -88,9 +88,9 @@ for rule in (Z(), Epsilon(Fraction(1, 2)), AlphaBeta(2), Flat()):
 
 # %%
 z_pos, z_neg = np.maximum(z_ij, 0), np.minimum(z_ij, 0)
-by_hand = (2 * z_pos / z_pos.sum(axis=0) - 1 * z_neg / z_neg.sum(axis=0)) @ R_j
-show("R_i", by_hand)
-assert (by_hand == layer.relprop_alphabeta(x, R_j, alpha=2)).all()
+R_ij_ab = (2 * z_pos / z_pos.sum(axis=0) - 1 * z_neg / z_neg.sum(axis=0)) * R_j
+show("R_i", R_ij_ab.sum(axis=1))
+assert (R_ij_ab.sum(axis=1) == layer.relprop_alphabeta(x, R_j, alpha=2)).all()
 
 # %% [markdown]
 # And ♭ (Sec. II-A) sets every $z_{ij}$ to 1: each input gets a third of each output, whatever it is.
@@ -105,7 +105,7 @@ assert (layer.relprop_flat(x, R_j) == R_j.sum() / Fraction(3)).all()
 # %%
 handed = {
     "z": R_ij,
-    "α = 2, β = 1": (2 * z_pos / z_pos.sum(axis=0) - z_neg / z_neg.sum(axis=0)) * R_j,
+    "α = 2, β = 1": R_ij_ab,
     "♭": np.broadcast_to(R_j / Fraction(3), z_ij.shape),
 }
 figure, panels = plt.subplots(1, 3, figsize=(10, 3), layout="constrained", sharex=True, sharey=True)

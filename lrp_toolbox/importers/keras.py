@@ -53,9 +53,10 @@ from ..modules import (
 )
 from ..modules.base import Shape, as_pair
 from ..modules.container import Branches
-from ..zoo import class_names
+from ..zoo import VGG_BLOCKS, class_names
 from . import hdf5
 from .graph import MOST_LAYERS, MOST_NUMBERS, Node, build, require_size
+from .preparation import fold
 
 MOST_NESTED = 8  # models within models
 
@@ -123,7 +124,7 @@ def read_keras(
         arrays.finish()
     if len(output) != 1:
         raise ModelFormatError(f"{path}: output: expected one number for each class, found {brief(output)}")
-    preprocessing, net = _fold(preprocessing, net)
+    preprocessing, net = fold(preprocessing, net)
     ends = f" Its {graph.left_off} at the end is left off: the outputs are logits." if graph.left_off else ""
     summary = f"Imported from {path.name}, {arrays.written_by}.{ends}"
     name, classes = re.sub(r"(\.weights)?\.[^.]+$", "", path.name), class_names(labels, output[0])
@@ -135,7 +136,7 @@ def _in(net: Module, dtype: np.dtype[Any]) -> Module:
     return net.map(lambda a: a if a.dtype == dtype else a.astype(dtype))
 
 
-VGG = {"vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}  # convolutions in each block (Simonyan and Zisserman 2015)
+VGG = ("vgg16", "vgg19")  # which Keras has
 VGG_MEAN = (103.939, 116.779, 123.68)  # of ImageNet, BGR, which these nets were trained without
 
 
@@ -147,7 +148,7 @@ def _vgg(name: str) -> dict[str, Any]:
         layers.append({"class_name": kind, "config": {"name": name, **config}})
 
     add("InputLayer", "input", batch_shape=[None, 224, 224, 3])
-    for block, count in enumerate(VGG[name], 1):
+    for block, count in enumerate(VGG_BLOCKS[name], 1):
         for k in range(1, count + 1):
             same = {"filters": 64 * min(2 ** (block - 1), 8), "kernel_size": [3, 3], "padding": "same"}
             add("Conv2D", f"block{block}_conv{k}", **same, activation="relu")
@@ -187,31 +188,6 @@ def _usual(model: _Layer, shape: Shape) -> tuple[Literal["RGB", "BGR", "L"], tup
     if shape[2] not in (1, 3):
         model.fail(f"input: expected pictures of 1 or 3 channels, found {shape}")
     return ("L", (0.0,)) if shape[2] == 1 else ("RGB", (0.0,) * 3)
-
-
-def _fold(p: Preprocessing, net: Sequential) -> tuple[Preprocessing, Sequential]:
-    """A Scale at the input as part of the preprocessing, (pixel − mean) · scale · w + b = (pixel − mean') · scale'.
-
-    A preprocessing has one scale for all channels: if they differ, w stays behind and joins the weights of the convolution
-    that follows, or stands as a Scale without bias, which passes all relevance on.
-    """
-    children = list(net.items())
-    while isinstance(scale := children[0][1], Scale) and len(scale.w) == len(p.mean) and (scale.w != 0).all():
-        w = np.asarray(scale.w, np.float64)
-        b = np.zeros(len(w)) if scale.b is None else np.asarray(scale.b, np.float64)
-        p = replace(p, mean=tuple(float(m) for m in np.asarray(p.mean) - b / (p.scale * w)))
-        name = children.pop(0)[0]
-        if w[0] > 0 and (w == w[0]).all():
-            p = replace(p, scale=p.scale * float(w[0]))
-            children = children or [("identity", Identity())]
-            continue
-        following = children[0][1] if children else None
-        if isinstance(following, Conv) and following.groups == 1:
-            children[0] = (children[0][0], replace(following, w=following.w * scale.w[:, None].astype(following.w.dtype)))
-        else:
-            children.insert(0, (name, Scale(scale.w)))
-        break
-    return p, Sequential(children)
 
 
 # ---- Files -----------------------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ A state_dict has names and numbers, and no architecture: these families are know
 .safetensors or .npz. What torch.save writes is a pickle, which may do anything when it is read, and is refused:
 
     from safetensors.numpy import save_file      # or numpy.savez("net.npz", **arrays)
-    arrays = {name: tensor.numpy() for name, tensor in net.state_dict().items()}
+    arrays = {name: tensor.cpu().numpy() for name, tensor in net.state_dict().items()}
     save_file(arrays, "net.safetensors")
 """
 
@@ -24,10 +24,11 @@ import numpy as np
 from ..backend import Array
 from ..data import Preprocessing
 from ..io import BROKEN, Model, ModelFormatError, as_numbers, brief
-from ..modules import BatchNorm, Conv, Dropout, Flatten, Linear, MaxPool, Module, ReLU, Sequential
+from ..modules import BatchNorm, Conv, Dropout, Flatten, Linear, MaxPool, Module, ReLU, Scale, Sequential
 from ..modules.base import Shape
-from ..zoo import class_names
+from ..zoo import VGG_BLOCKS, class_names
 from .graph import MOST_NUMBERS
+from .preparation import fold
 
 File = str | os.PathLike[str]
 Row = tuple[type[Module], dict[str, Any]]  # kind, and its options but for weights
@@ -53,7 +54,7 @@ def read_torch(
     mean : what was subtracted from pixels of 0 to 255, one number a channel, in the order of `channels`. The default is
         torchvision's, 255 · (0.485, 0.456, 0.406); of grey pictures, nothing.
     std : what they were divided by afterwards. The default is torchvision's, 255 · (0.229, 0.224, 0.225); of grey pictures,
-        255. It joins the weights of the first convolution, since a preprocessing has one scale for all channels.
+        255. Where it differs between channels it joins the weights of the first convolution: a preprocessing has one scale.
     labels : the names of the classes, or a file that `zoo.read_labels` reads; the default is their numbers.
     channels : the order of the channels that the net was trained on: RGB, unless it has one channel only, "L".
     fit : how a photograph becomes 224 × 224, see `Preprocessing`.
@@ -66,18 +67,18 @@ def read_torch(
     with _opened(path) as stored:
         name, rows = _architecture(stored)
         net = _build(stored, rows, np.dtype(dtype))
-    (first, conv), *others = net.items()
-    inputs = conv.channels[0]  # type: ignore[attr-defined]
+    _, first = next(iter(net.items()))
+    inputs = first.channels[0]  # type: ignore[attr-defined]
     if inputs not in (1, 3):
         raise ModelFormatError(f"{path}: features.0.weight: expected pictures of 1 or 3 channels, found {inputs}")
     order = channels or ("RGB" if inputs == 3 else "L")
-    if len(order) != inputs:
-        raise ValueError(f"channels: expected {inputs}, as the input of {path} has, got {order}")
-    usual, spread = (IMAGENET_MEAN, IMAGENET_STD) if inputs == 3 else ((0.0,), (255.0,))
-    if order == "BGR":
-        usual, spread = usual[::-1], spread[::-1]
-    preprocessing = Preprocessing((SIZE, SIZE), fit, order, usual if mean is None else tuple(mean))
-    net = Sequential([(first, _divided(conv, spread if std is None else std)), *others])
+    if order not in USUAL or len(order) != inputs:
+        raise ValueError(f"channels: expected RGB, BGR or L, as many as the input of {path} has, {inputs}, got {order!r}")
+    minus, over = (tuple(value if given is None else given) for value, given in zip(USUAL[order], (mean, std), strict=True))
+    if len(over) != inputs or not all(math.isfinite(s) and s >= 1 for s in over):
+        raise ValueError(f"std: expected {inputs} numbers ≥ 1, for pixels of 0 to 255, got {brief(over)}")
+    divided = Sequential([("std", Scale(1 / np.asarray(over))), *net.items()])
+    preprocessing, net = fold(Preprocessing((SIZE, SIZE), fit, order, minus), divided)
     try:
         output = net.output_shape(preprocessing.shape)
     except ValueError as error:
@@ -87,16 +88,11 @@ def read_torch(
     return Model(path.stem, net, classes, preprocessing, summary, card=f"# {path.stem}\n\n{summary}\n")
 
 
-IMAGENET_MEAN = (123.675, 116.28, 103.53)  # 255 · (0.485, 0.456, 0.406)
-IMAGENET_STD = (58.395, 57.12, 57.375)  # 255 · (0.229, 0.224, 0.225)
-
-
-def _divided(conv: Any, std: Sequence[float]) -> Conv:
-    """The convolution of pixels that are not yet divided by `std`."""
-    if len(std) != conv.channels[0] or not all(math.isfinite(s) and s >= 1 for s in std):
-        raise ValueError(f"std: expected {conv.channels[0]} numbers ≥ 1, for pixels of 0 to 255, got {brief(tuple(std))}")
-    w = conv.w / np.asarray(std, np.float64)[:, None]
-    return Conv(w.astype(conv.w.dtype), conv.b, conv.stride, conv.padding)
+USUAL: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {  # mean and standard deviation, torchvision's times 255
+    "RGB": ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
+    "BGR": ((103.53, 116.28, 123.675), (57.375, 57.12, 58.395)),
+    "L": ((0.0,), (255.0,)),
+}
 
 
 # ---- Architectures ---------------------------------------------------------------------------------------------------
@@ -123,12 +119,7 @@ def _alexnet() -> dict[str, list[Row]]:
 
 ARCHITECTURES = {
     f"{name}{'_bn' * batch_norm}": _vgg(*blocks, batch_norm=batch_norm)
-    for name, blocks in {
-        "vgg11": (1, 1, 2, 2, 2),
-        "vgg13": (2, 2, 2, 2, 2),
-        "vgg16": (2, 2, 3, 3, 3),
-        "vgg19": (2, 2, 4, 4, 4),
-    }.items()
+    for name, blocks in VGG_BLOCKS.items()
     for batch_norm in (False, True)
 } | {"alexnet": _alexnet()}
 
@@ -149,7 +140,7 @@ def _names(rows: dict[str, list[Row]]) -> set[str]:
 
 def _architecture(stored: _Stored) -> tuple[str, dict[str, list[Row]]]:
     """Which network has these names."""
-    found = set(stored.names)
+    found = set(stored.full_names)
     nearest = min(ARCHITECTURES, key=lambda name: len(_names(ARCHITECTURES[name]) ^ found))
     expected = _names(ARCHITECTURES[nearest])
     if found & expected and found != expected:
@@ -163,7 +154,7 @@ def _architecture(stored: _Stored) -> tuple[str, dict[str, list[Row]]]:
 
 def _build(stored: _Stored, rows: dict[str, list[Row]], dtype: np.dtype[Any]) -> Sequential:
     modules: list[tuple[str, Module]] = []
-    channels = 0  # of the map that is flattened
+    channels = 1  # of the map that the next dense layer flattens
     for name, kind, options in _named(rows):
         arrays = [stored.array(f"{name}.{part}", dtype, 1 if k else AXES[kind]) for k, part in enumerate(PARTS.get(kind, ()))]
         try:
@@ -172,8 +163,7 @@ def _build(stored: _Stored, rows: dict[str, list[Row]], dtype: np.dtype[Any]) ->
                 arrays, channels = [np.ascontiguousarray(w.transpose(2, 3, 1, 0)), b], len(w)
             elif kind is Linear:
                 w, b = arrays
-                flattened = any(isinstance(module, Flatten) for _, module in modules[-2:])
-                arrays = [_rows_as_here(w, channels) if flattened else np.ascontiguousarray(w.T), b]
+                arrays, channels = [_rows_as_here(w, channels), b], 1
             modules.append((name, kind(*arrays, **options)))
         except (TypeError, ValueError) as error:
             stored.fail(f"{name}: {brief(error)}")
@@ -203,10 +193,6 @@ class _Stored:
     shape: Callable[[str], Shape]  # without reading the numbers
     read: Callable[[str], Array]
     broken: tuple[type[Exception], ...]  # what these two raise where the file is not as it should be
-
-    @property
-    def names(self) -> list[str]:
-        return list(self.full_names)
 
     def array(self, name: str, dtype: np.dtype[Any], axes: int) -> Array:
         try:
@@ -248,7 +234,8 @@ def _opened(path: Path) -> Iterator[_Stored]:
 def _refuse_pickle(path: Path) -> NoReturn:
     raise ModelFormatError(
         f"{path}: expected .safetensors or .npz, found a pickle, which may do anything when it is read; where PyTorch is: "
-        "np.savez('net.npz', **{name: t.numpy() for name, t in torch.load(…, weights_only=True).items()})"
+        "state = torch.load(…, map_location='cpu', weights_only=True); "
+        "np.savez('net.npz', **{name: tensor.numpy() for name, tensor in state.items()})"
     )
 
 
