@@ -41,7 +41,7 @@ fi
 export PYTHONUNBUFFERED=1
 
 stage machine 20 "$python" -c "import sys, cupy; print(sys.version); cupy.show_config()"
-stage kernels 70 "$python" -m pytest -n0 -p no:cacheprovider --backend cupy tests/test_gpu.py
+stage kernels 70 "$python" -m pytest -p no:cacheprovider --backend cupy tests/core/test_gpu.py
 stage tests 150 "$python" -m pytest -q -p no:cacheprovider --continue-on-collection-errors --backend cupy
 stage benchmark 290 "$python" -m benchmarks --gpu --rounds 1 --out "$out"
 exit "$failed"

@@ -15,7 +15,7 @@ from lrp_toolbox.importers.compressed import read_compressed
 from lrp_toolbox.zoo import Architecture
 
 REPOSITORY = "songhan/SqueezeNet-Deep-Compression"
-NET = Remote(  # the sha256 is of the file that was decoded and run: 71.2 / 91.3 % on 677 photographs (see tests/test_zoo.py)
+NET = Remote(  # the sha256 is of the file decoded and run: 71.2 / 91.3 % on 677 photographs (tests/importers/test_zoo.py)
     "compressed_SqueezeNet.net",
     (
         f"https://raw.githubusercontent.com/{REPOSITORY}/master/compressed_SqueezeNet.net",

@@ -72,3 +72,9 @@ def lenet():
 @pytest.fixture(scope="session")
 def vgg16():
     return lrp.load(ROOT / "models" / "vgg16-voc")
+
+
+@pytest.fixture(scope="session")
+def digits(data):
+    stored = np.load(data / "mnist" / "mnist.npz")
+    return stored["test_images"].astype(np.float32)[..., None] / 255, stored["test_labels"]

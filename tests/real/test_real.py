@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 from conftest import ROOT
+from support import closes
 
 import lrp_toolbox as lrp
 
@@ -25,12 +26,6 @@ each_composite = pytest.mark.parametrize("composite", COMPOSITES, ids=lambda c: 
 
 
 @pytest.fixture(scope="session")
-def digits(data):
-    stored = np.load(data / "mnist" / "mnist.npz")
-    return stored["test_images"].astype(np.float32)[..., None] / 255, stored["test_labels"]
-
-
-@pytest.fixture(scope="session")
 def annotations(data):
     return json.loads((data / "voc2007" / "annotations.json").read_text())
 
@@ -44,14 +39,6 @@ def val(data, annotations):
 
 def photo(data, model, name):
     return model.prepare(lrp.read_photo(data / "voc2007" / "JPEGImages" / f"{name}.jpg"))
-
-
-def closes(e, tolerance):
-    """Σ R_in plus the ledger is Σ R_out, up to rounding of the largest amount on the way."""
-    largest = np.max([abs(page.arriving) + abs(page.absorbed) for page in e.ledger], axis=0)
-    end = e.R.astype(np.float64).sum(axis=tuple(range(e.ledger.start.ndim, e.R.ndim)))
-    absorbed = sum(e.ledger.absorbed(reason) for reason in ("bias", "eps", "empty", "padding"))
-    return np.all(abs(e.ledger.start - end - absorbed) <= tolerance * largest)
 
 
 # ---- LeNet-5 on digits -----------------------------------------------------------------------------------------------

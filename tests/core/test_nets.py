@@ -8,35 +8,9 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from strategies import conv_nets, integers, rngs, rules
+from support import small_cnn
 
 import lrp_toolbox as lrp
-
-
-def small_cnn(rng, dtype="float64", scale=1.0):
-    """A CNN with every kind of layer that has a fast or a special path, of well-behaved random weights."""
-
-    def w(*shape):
-        return (rng.standard_normal(shape) * scale / np.sqrt(np.prod(shape[:-1]))).astype(dtype)
-
-    return lrp.Sequential(
-        conv1=lrp.Conv(w(3, 3, 3, 8), w(8) / 4, padding=1),
-        relu1=lrp.ReLU(),
-        pool1=lrp.MaxPool(3, 2, ((0, 1), (0, 1))),
-        conv2=lrp.Conv(w(3, 3, 4, 8), w(8) / 4, padding=1, groups=2),
-        relu2=lrp.ReLU(),
-        lrn=lrp.LRN(3, 1e-2),
-        branch=lrp.Concat(
-            lrp.Sequential(c=lrp.Conv(w(1, 1, 8, 4), w(4) / 4), r=lrp.ReLU()),
-            lrp.Sequential(c=lrp.Conv(w(3, 3, 8, 4), w(4) / 4, padding=2, dilation=2), r=lrp.ReLU()),
-        ),
-        residual=lrp.Add(lrp.Sequential(lrp.Conv(w(3, 3, 8, 8), w(8) / 4, padding=1), lrp.ReLU()), lrp.Identity()),
-        pool2=lrp.AvgPool(2),
-        flatten=lrp.Flatten(),
-        fc1=lrp.Linear(w(8 * 3 * 3, 16), w(16) / 4),
-        relu3=lrp.ReLU(),
-        fc2=lrp.Linear(w(16, 5), w(5) / 4),
-    )
-
 
 SHAPE = (12, 12, 3)
 RULES = [

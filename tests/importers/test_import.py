@@ -7,8 +7,7 @@ import sys
 import numpy as np
 import pytest
 from conftest import ROOT
-from test_cli import run
-from test_real import digits  # noqa: F401
+from support import run
 
 import lrp_toolbox as lrp
 
@@ -26,7 +25,7 @@ def caffe(data, name, weights=None):
     return next(folder.glob("*.prototxt")), weights or next(folder.glob("*.caffemodel"))
 
 
-def test_a_net_of_caffe_explains_a_digit(data, digits, capsys, tmp_path):  # noqa: F811
+def test_a_net_of_caffe_explains_a_digit(data, digits, capsys, tmp_path):
     (tmp_path / "digits.txt").write_text("\n".join(["nought", "one", "two", *"3456789"]))
     code, out, err = run(
         capsys, "import", "caffe", *caffe(data, "lenet"),

@@ -5,16 +5,12 @@ import re
 import numpy as np
 import pytest
 from conftest import ROOT
+from support import blocks
 
 import lrp_toolbox as lrp
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-CODE = re.compile(r"^( *)```python\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
-
-
-def blocks(text):
-    return [re.sub(f"^{indent}", "", code, flags=re.MULTILINE) for indent, code in CODE.findall(text)]
 
 
 def block(word):

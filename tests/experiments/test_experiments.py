@@ -295,7 +295,7 @@ def test_files_that_are_no_measurements(tmp_path):
 
 ENVIRONMENT = {
     **os.environ,
-    "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}",
+    "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}{os.pathsep}{ROOT / 'tests' / 'experiments'}",
     "LRP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
 }

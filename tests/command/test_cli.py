@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from conftest import ROOT
 from PIL import Image
+from support import run
 
 from lrp_toolbox import Flat, ZBox
 from lrp_toolbox.attribution import parse_composite
@@ -19,12 +20,6 @@ LENET = ["--model", "lenet5-mnist"]
 @pytest.fixture(autouse=True)
 def in_a_folder_of_its_own(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-
-
-def run(capsys, *arguments):
-    code = main([str(a) for a in arguments])
-    out, err = capsys.readouterr()
-    return code, out, err
 
 
 def test_explains_the_photograph_that_comes_with_the_model(capsys, tmp_path):

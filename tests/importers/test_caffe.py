@@ -6,29 +6,18 @@ import sys
 from pathlib import Path
 
 import caffe_files as files
-import cv2
 import h5py
 import numpy as np
 import pytest
+from conftest import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import broken
-from test_real import closes, digits  # noqa: F401
+from support import agree, closes, opencv
 
 import lrp_toolbox as lrp
 from lrp_toolbox import ModelFormatError
 from lrp_toolbox.importers.caffe import read_caffe
-
-
-def opencv(prototxt, weights, x, layer):
-    """What OpenCV computes: x (sample, height, width, channel) → (sample, class)."""
-    net = cv2.dnn.readNetFromCaffe(str(prototxt), str(weights))
-    net.setInput(np.ascontiguousarray(x.transpose(0, 3, 1, 2)))
-    return net.forward(layer).reshape(len(x), -1)
-
-
-def agree(found, expected):
-    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4 * abs(expected).max())
 
 
 def random_input(model, n=2, seed=0):
@@ -60,7 +49,7 @@ def test_real_files_give_the_numbers_of_opencv(data, which):
         assert closes(lrp.explain(double, x.astype(np.float64), [0, "top"], composite), 1e-12)
 
 
-def test_lenet_of_caffe_reads_ten_thousand_digits(data, digits, tmp_path):  # noqa: F811
+def test_lenet_of_caffe_reads_ten_thousand_digits(data, digits, tmp_path):
     folder = data / "caffe" / "lenet"
     model = read_caffe(folder / "lenet.prototxt", folder / "lenet_iter_10000.caffemodel", scale=1 / 256)
     assert model.preprocessing == lrp.Preprocessing((28, 28), "warp", "L", (0.0,), 1 / 256)
@@ -129,7 +118,7 @@ print(time.process_time() - start, peak)
 x = np.load(x)
 np.save(y, model.net.forward(x))
 if explained == "True":
-    from test_real import closes
+    from support import closes
     assert closes(lrp.explain(model, x), 1e-4)
 """
 
@@ -142,7 +131,7 @@ def test_vgg16_in_ten_seconds_and_a_gigabyte_and_a_half(tmp_path, old):
     np.save(tmp_path / "x.npy", x)
     arguments = [prototxt, weights, tmp_path / "x.npy", tmp_path / "y.npy", str(old)]
     command = [sys.executable, "-c", IN_A_PROCESS_OF_ITS_OWN, *map(str, arguments)]
-    measured = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, cwd=Path(__file__).parent)
+    measured = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, cwd=ROOT / "tests")
     seconds, kilobytes = map(float, measured.stdout.split())
     assert seconds < 10
     assert kilobytes < 1_500_000

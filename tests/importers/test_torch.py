@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax import lax
 from safetensors.numpy import save, save_file
-from test_cli import run
+from support import run
 
 import lrp_toolbox as lrp
 from lrp_toolbox.importers.torch import ARCHITECTURES, read_torch

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from strategies import rngs
+from support import ODD
 
 import lrp_toolbox as lrp
 from lrp_toolbox import backend
@@ -110,9 +111,6 @@ def test_lazy_weights_of_a_convolution(monkeypatch, threads):
     lazy = backend.Lazy(np.multiply, (backend.Lazy(backend.positive_part, (w,)), w))
     np.testing.assert_array_equal(backend.evaluated(lazy), np.maximum(w, 0) * w)
     np.testing.assert_array_equal(lazy[1, :1], (np.maximum(w, 0) * w)[1, :1])
-
-
-ODD = [0.0, -0.0, 1.0, -1.0, 1e-40, -1e-40, 5e-324, 3e38, float("inf"), -float("inf")]
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

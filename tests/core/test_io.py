@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from strategies import broken
-from test_nets import small_cnn
+from support import small_cnn
 
 import lrp_toolbox as lrp
 from lrp_toolbox.io import Model, ModelFormatError, load, save

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from strategies import rngs
-from test_kernels import ODD
+from support import ODD
 
 import lrp_toolbox as lrp
 from lrp_toolbox import backend

@@ -7,7 +7,7 @@ import shlex
 
 import pytest
 from conftest import ROOT
-from test_readme import blocks
+from support import blocks
 
 import lrp_toolbox
 from lrp_toolbox.cli import _parser

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 from conftest import ROOT
-from test_caffe import agree, opencv
+from support import agree, opencv
 
 import lrp_toolbox as lrp
 

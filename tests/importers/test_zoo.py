@@ -13,7 +13,7 @@ from conftest import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 from strategies import rngs
-from test_real import closes
+from support import closes
 
 import lrp_toolbox as lrp
 from lrp_toolbox import ModelFormatError, zoo
