@@ -22,6 +22,7 @@ from .explain import Explanation
 from .io import Model, available, load, require_model_folder, save
 from .ledger import REASONS
 from .rules import ZBox
+from .text import table
 from .zoo import read_labels
 
 DEFAULT_MODEL = "vgg16-voc"
@@ -226,10 +227,7 @@ def _inspect(arguments: argparse.Namespace) -> None:
         every = "·" if field is None or place.output_shape[:2] == (1, 1) else _times(field.stride)
         kind, count = type(place.module).__name__, f"{parameters:,}" if parameters else "·"
         rows.append((place.name, kind, _times(place.output_shape), count, sees, every))
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    for row in rows:
-        left, right = zip(row[:2], widths[:2], strict=True), zip(row[2:], widths[2:], strict=True)
-        print("  ".join([*(cell.ljust(w) for cell, w in left), *(cell.rjust(w) for cell, w in right)]))
+    print(table(rows, left=2))
 
 
 def _times(sizes: Sequence[int]) -> str:

@@ -28,6 +28,7 @@ from .modules.container import Add, Branches, Container, Sequential, Sum, join
 from .modules.linear import BatchNorm, Conv, Linear, Scale
 from .modules.pooling import AvgPool, MaxPool, SumPool
 from .rules import AlphaBeta, Epsilon, Flat, Number, Rule, Z
+from .text import table
 
 WEIGHTED = (Linear, Conv)
 POOLING = (MaxPool, AvgPool, SumPool)
@@ -217,9 +218,7 @@ class RuleTable:
             shape = "×".join(map(str, place.shape))
             note = "   (♭ says nothing in a dense layer)" if isinstance(rule, Flat) and is_dense(place) else ""
             rows.append((place.name, type(place.module).__name__, shape, f"{rule.symbol:<6} {rule}{note}"))
-        widths = [max(len(row[i]) for row in rows) for i in range(3)]
-        lines = ["  ".join([*(c.ljust(w) for c, w in zip(r, widths, strict=False)), r[3]]).rstrip() for r in rows]
-        return "\n".join([self.name, *lines])
+        return f"{self.name}\n{table(rows, left=4)}"
 
 
 def _shape_like(module: Module, rules: Iterator[Rule]) -> RuleTree:

@@ -11,7 +11,6 @@ import os
 import shutil
 import site
 import sys
-import tempfile
 import tokenize
 import zipfile
 import zlib
@@ -26,6 +25,7 @@ from . import modules
 from .backend import Array, to_numpy
 from .data import Preprocessing
 from .data.photos import Photo
+from .files import new_folder
 from .modules import Module
 from .modules.container import Container
 
@@ -282,17 +282,11 @@ def save(model: Model, folder: str | os.PathLike[str], dtype: Any = np.float32) 
     for name, a in stored.items():
         if not np.isfinite(a).all():
             raise ValueError(f"{name}: not finite as {np.dtype(dtype)}")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as temporary:
-        new = Path(temporary) / "new"
-        new.mkdir()
+    with new_folder(folder) as new:
         (new / "model.json").write_text(json.dumps(spec, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         write = np.savez if sum(a.nbytes for a in stored.values()) > LARGE else np.savez_compressed
         write(new / "weights.npz", **stored)
         (new / "README.md").write_text(model.card, encoding="utf-8")
         if model.example:
             shutil.copyfile(model.example, new / model.example.name)
-        if folder.exists():
-            folder.rename(Path(temporary) / "old")
-        new.rename(folder)
     return folder

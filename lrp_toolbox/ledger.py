@@ -24,6 +24,7 @@ from . import backend
 from .backend import Array
 from .modules.container import join
 from .rules import Rule
+from .text import table
 
 REASONS = ("bias", "eps", "empty", "padding")
 AMOUNTS = ("arriving", "passed", *REASONS)
@@ -124,11 +125,7 @@ class Ledger:
                 rows.append((entry.name, entry.rule, *(amount(getattr(entry, column)) for column in columns)))
         taken = [amount(self.absorbed(reason)) for reason in REASONS]
         rows.append(("total", "", amount(self.start), amount(self.end), *taken, amount(self.rounding)))
-        widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-        return "\n".join(
-            "  ".join(c.ljust(w) if i < 2 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True)))
-            for row in rows
-        )
+        return table(rows, left=2)
 
 
 @dataclass

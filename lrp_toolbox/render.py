@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from .backend import Array, to_numpy
+from .files import new_file
 
 Picture = np.ndarray[Any, np.dtype[np.uint8]]  # (height, width, 3), RGB
 MARGINS: dict[str, Any] = {"bbox_inches": "tight", "pad_inches": 0.06}
@@ -145,17 +145,11 @@ def save_picture(picture: Picture | Figure, path: str | os.PathLike[str]) -> Pat
     """Write a picture, or a figure, in the format that the ending of `path` names. No unfinished file bears that name."""
     path = Path(path)
     require_picture_name(path, isinstance(picture, Figure))
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
-    os.close(handle)
-    try:
+    with new_file(path) as temporary:
         if isinstance(picture, Figure):
             picture.savefig(temporary, **MARGINS)
         else:
             Image.fromarray(np.ascontiguousarray(picture)).save(temporary)
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
     return path
 
 
@@ -166,9 +160,3 @@ def require_picture_name(path: Path, figure: bool = True) -> None:
         raise ValueError(f"{path}: expected a name that ends in one of {', '.join(known)}")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{path}: there is no folder {path.parent}")
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import os
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,6 +14,7 @@ from typing import Any, Literal
 from matplotlib.figure import Figure
 
 from ..data import VOC, ImageNet, Item
+from ..files import write_text
 from ..io import Model
 from ..render import Picture, save_picture
 from . import figures, report, results
@@ -132,12 +131,7 @@ class Experiment:
 
     def write(self, name: str, text: str) -> None:
         """A file in the folder; no unfinished one bears that name."""
-        handle, temporary = tempfile.mkstemp(dir=self.out, prefix=f".{name}-")
-        with os.fdopen(handle, "w", encoding="utf-8", newline="") as opened:
-            opened.write(text)
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(self.out / name)
-        print(self.out / name)
+        print(write_text(self.out / name, text))
 
     def draw(self, name: str, figure: Picture | Figure) -> None:
         self.out.mkdir(parents=True, exist_ok=True)

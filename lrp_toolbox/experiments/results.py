@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import text
 from ..metrics import Curve, Estimate, Localisation, Numbers, Summary, over_size, summarise
 from .measure import Localise, Occlude
 from .store import Store
@@ -159,8 +160,7 @@ def _mean_of_larger(measured: Localisation, share: float) -> float:
 
 def as_text(table: Table) -> str:
     """A table for a terminal."""
-    widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
-    return "\n".join("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in table)
+    return text.table(table, left=len(table[0]))
 
 
 def as_markdown(table: Table) -> str:

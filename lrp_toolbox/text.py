@@ -1,0 +1,13 @@
+"""Tables of text, as the command and the ledger print them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def table(rows: Sequence[Sequence[str]], left: int, gap: str = "  ") -> str:
+    """Rows of cells in columns: the first `left` columns begin at the same place, the others end at the same place."""
+    widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
+    pads = [str.ljust if k < left else str.rjust for k in range(len(widths))]
+    lines = (gap.join(pad(cell, width) for pad, cell, width in zip(pads, row, widths, strict=True)) for row in rows)
+    return "\n".join(line.rstrip() for line in lines)
