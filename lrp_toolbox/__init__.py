@@ -10,7 +10,7 @@ from .io import Model, ModelFormatError, available, load, save
 from .ledger import Ledger
 from .modules import *  # noqa: F403
 from .modules import __all__ as _modules
-from .rules import RULES, AlphaBeta, Epsilon, Flat, Gamma, Rule, Taylor, WSquare, Z, ZBox, ZPlus
+from .rules import RULES, AlphaBeta, Epsilon, Flat, Gamma, Rule, WSquare, Z, ZBox, ZPlus
 
 __all__ = [
     "RULES",
@@ -27,7 +27,6 @@ __all__ = [
     "Preprocessing",
     "Rule",
     "RuleTable",
-    "Taylor",
     "WSquare",
     "Z",
     "ZBox",

@@ -8,43 +8,15 @@ There is no global switch. NumPy, CuPy and any module of the array API standard 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
 
-from .kernels import cpu, gpu
-
 Array = Any  # numpy.ndarray, cupy.ndarray or an array of the standard; SciPy's choice of annotation, too
+Value = Any  # an array or, for a layer with several inputs, a tuple of arrays
 Module = Any  # an array module
-
-__all__ = [
-    "Array",
-    "Lazy",
-    "asarray",
-    "beside",
-    "elementwise",
-    "evaluated",
-    "is_exact",
-    "is_finite",
-    "like",
-    "memory",
-    "namespace",
-    "negative_part",
-    "ones",
-    "only",
-    "positive_part",
-    "quotient",
-    "require_same",
-    "signed",
-    "smallest_divisor",
-    "to_numpy",
-    "total",
-    "ulp",
-    "zeros",
-]
+Number = int | float | Fraction
 
 
 def namespace(*arrays: Array) -> Module:
@@ -101,8 +73,8 @@ def asarray(x: Array, like: Array | Module) -> Array:
     return xp.asarray(to_numpy(x))
 
 
-def beside(values: np.ndarray[Any, Any], x: Array) -> Array:
-    """NumPy's `values`, small ones that were made here, in the module and device of `x`, whatever its dtype."""
+def asarray_like(values: np.ndarray[Any, Any], x: Array) -> Array:
+    """NumPy's `values` in the module and on the device of `x`, with their own dtype."""
     xp = namespace(x)
     return xp.asarray(values, **({} if xp.__name__ in ("numpy", "cupy") else {"device": x.device}))
 
@@ -112,8 +84,8 @@ def is_exact(x: Array) -> bool:
     return bool(x.dtype == object) if isinstance(x, np.ndarray) else False
 
 
-def like(value: int | float | Fraction, x: Array) -> int | float | Fraction:
-    """`value` as a scalar to stand beside `x`: a Fraction of that very value if `x` is exact, else a plain number."""
+def like(value: Number, x: Array) -> Number:
+    """`value` as a scalar to compute with `x`: the Fraction of exactly this value if `x` is exact, else a plain number."""
     if is_exact(x):
         return Fraction(value)
     return float(value) if isinstance(value, Fraction) else value
@@ -135,84 +107,6 @@ def _full(shape: tuple[int, ...], value: int, x: Array) -> Array:
     return xp.full(shape, like(value, x), dtype=x.dtype, **device)
 
 
-@dataclass(frozen=True, eq=False)
-class Lazy:
-    """f(*arrays), worked out where it is asked for and as far as it is: lazy[part] = f(*(a[part] for a in arrays)).
-
-    f keeps the leading axes and works on each place of these by itself, such as max(w, 0), or joining along the last axis.
-    w⁺ of a dense layer is so never in memory as a whole.
-    """
-
-    f: Callable[..., Array]
-    arrays: tuple[Array, ...]  # or Lazy themselves
-    joins: bool = False  # whether f is `join` of a layer: for a dense one, the arrays side by side
-
-    def __getitem__(self, part: Any) -> Array:
-        return self.f(*(a[part] for a in self.arrays))
-
-
-def evaluated(a: Array | Lazy) -> Array:
-    """The array that a Lazy stands for; an array as it is."""
-    return cpu.evaluated(a) if isinstance(a, Lazy) else a
-
-
-def elementwise(f: Callable[..., Array], *arrays: Array) -> Array:
-    """f(*arrays) for an f that works on each element by itself. Large NumPy arrays go through the cache in pieces."""
-    return cpu.in_pieces(f, *arrays) if cpu.pays(*arrays) else f(*arrays)
-
-
-def total(f: Callable[..., Array], lead: int, *arrays: Array) -> Array:
-    """Σ f(*arrays) over all axes but the first `lead`, in double precision (exactly, if the arrays are exact).
-
-    f works on each element by itself, and the first array has all axes.
-    """
-    if cpu.pays(*arrays):
-        return cpu.sum_in_pieces(f, lead, *arrays)
-    xp, values = namespace(*arrays), f(*arrays)
-    axes = tuple(range(lead, values.ndim))
-    return xp.sum(values, axis=axes) if is_exact(values) else xp.sum(values, axis=axes, dtype=xp.float64)
-
-
-def positive_part(x: Array) -> Array:
-    """x⁺ = max(x, 0)."""
-    return elementwise(lambda x: namespace(x).maximum(x, like(0, x)), x)
-
-
-def negative_part(x: Array) -> Array:
-    """x⁻ = min(x, 0)."""
-    return elementwise(lambda x: namespace(x).minimum(x, like(0, x)), x)
-
-
-def only(a: Array, where: Array) -> Array:
-    """a where `where`, else 0."""
-    if cpu.suits(a):
-        return cpu.only(a, where)
-    if gpu.suits(a):
-        return gpu.only(a, where)
-    return namespace(a).where(where, a, zeros((), a))
-
-
-def quotient(a: Array, b: Array, nothing: Array) -> Array:
-    """a / b, and 0 where b is `nothing` to divide by."""
-    if cpu.suits(a, b):
-        return cpu.only(a / (b + nothing), ~nothing) if nothing.any() else a / b
-    if gpu.suits(a, b):
-        return gpu.quotient(a, b, nothing)
-    xp = namespace(a, b)
-    return xp.where(nothing, zeros((), b), a / xp.where(nothing, ones((), b), b))
-
-
-def signed(value: int | float | Fraction, x: Array) -> Array:
-    """value · sign(x), with sign(0) = +1."""
-    value = like(value, x)
-    if cpu.suits(x):
-        return cpu.signed(float(value), x)
-    if gpu.suits(x):
-        return gpu.signed(value, x)
-    v = value * ones((), x)
-    return namespace(x).where(x >= 0, v, -v)
-
-
 def is_finite(x: Array) -> bool:
     """Whether there is neither NaN nor infinity in `x`."""
     return is_exact(x) or bool(namespace(x).all(namespace(x).isfinite(x)))
@@ -222,16 +116,16 @@ MEMORY = {"cupy": 1 << 32, "host": 1 << 28}
 
 
 def memory(x: Array) -> int:
-    """How many bytes of activations, or of relevance, it pays to hold at a time.
+    """How many bytes of activations, or of relevance, to work on at a time.
 
-    On the host few: what does not stay in the caches takes longer (measured on VGG-16: ten targets two at a time take
-    half of the processor's time that ten at a time take). A GPU wants to be kept busy.
+    Few on the host, where large maps leave the caches (measured on VGG-16: ten targets take half of the time when they
+    are done two at a time). Many on a GPU, which needs much work at once to be busy.
     """
     return MEMORY.get(namespace(x).__name__, MEMORY["host"])
 
 
 def smallest_divisor(x: Array) -> float:
-    """The magnitude below which a sum in x's dtype is no divisor: its terms are subnormal and have lost their digits.
+    """The size below which a sum in x's dtype cannot be divided by: its terms are subnormal and have lost their digits.
 
     Exact arithmetic has no such limit: 0.
     """

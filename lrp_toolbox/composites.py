@@ -4,30 +4,34 @@ A composite is a list of (where, rule); the first entry that fits a layer decide
 
     a type          Conv, or (Conv, Linear)
     a name          "fc*", a pattern over the names of the layers, as on the command line of a shell
-    a predicate     any function of a `Place`, such as `is_dense` or `First(3)`
+    a predicate     any function of a `LayerInfo`, such as `is_dense` or `First(3)`
 
-so that one of your own takes three lines:
+A composite of your own takes three lines:
 
     mine = Composite([(First(1), ZBox(-1, 1)),
                       ("fc*", Epsilon(0.1)),
                       (Conv, Gamma(0.25))], name="mine")
 
-Layers that leave no choice need no entry: activations pass relevance on, max-pooling gives it to the winner, and
-pooling, scaling and adding share in proportion (z).
+Layers that leave no choice need no entry: activations pass relevance on, max-pooling gives it to the winner, and average
+pooling, scaling and adding redistribute in proportion (z).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from typing import Literal
+from typing import Any, Literal
 
-from .modules.base import Module, RuleTree, Shape
-from .modules.container import Add, Branches, Container, Sequential, Sum, join
+from .backend import Number
+from .context import Context
+from .ledger import Recorder
+from .modules.base import Layer, Module, Shape
+from .modules.container import Graph, Sum
 from .modules.linear import BatchNorm, Conv, Linear, Scale
 from .modules.pooling import AvgPool, MaxPool, SumPool
-from .rules import AlphaBeta, Epsilon, Flat, Number, Rule, Z
+from .rules import AlphaBeta, Epsilon, Flat, Rule, Z
 from .text import table
 
 WEIGHTED = (Linear, Conv)
@@ -38,70 +42,81 @@ POOLING = (MaxPool, AvgPool, SumPool)
 
 
 @dataclass(frozen=True)
-class Place:
+class LayerInfo:
     """A layer where it stands in a net.
 
-    `depth` counts the layers with weights on the way from the input to here, itself included, whatever the order in
-    which the net was written down: the layers that touch the input have depth 1. `depth_pooling` counts pooling, too.
+    `depth` counts the layers with weights on the way from the input to this layer, itself included, on the longest way: the
+    layers that touch the input have depth 1, whatever the order in which the net was written down. `depth_pooling` counts
+    pooling layers, too.
     """
 
     name: str
-    module: Module
-    shape: Shape  # of its input, without leading axes
+    module: Layer
+    shapes: tuple[Shape, ...]  # of its inputs, without leading axes
     output_shape: Shape
     depth: int
     depth_pooling: int
 
+    @property
+    def shape(self) -> Shape:
+        """The shape of its (first) input."""
+        return self.shapes[0]
 
-def places(net: Module, shape: Shape) -> list[Place]:
-    """Every layer of `net`, in order, for an x of `shape` (without leading axes).
+
+@dataclass(frozen=True)
+class _Reached:
+    """What is known of a value on its way through the net."""
+
+    shape: Shape
+    depth: int = 0
+    depth_pooling: int = 0
+
+
+def layers(net: Module, shape: Any) -> list[LayerInfo]:
+    """Every layer of `net`, in order, for an x of `shape` (without leading axes; a tuple of shapes for several inputs).
 
     Raises ValueError, with the name of the layer, where x does not fit.
     """
-    found: list[Place] = []
-    _walk(net, "", tuple(shape), 0, 0, found)
+    found: list[LayerInfo] = []
+
+    def step(name: str, layer: Layer, value: Any) -> _Reached:
+        several = value if layer.several_inputs else (value,)
+        shapes = tuple(v.shape for v in several)
+        try:
+            y = tuple(layer.output_shape(shapes if layer.several_inputs else shapes[0]))
+        except ValueError as error:
+            raise ValueError(f"{name or 'net'}: {error}") from error
+        weighted, pooling = isinstance(layer, WEIGHTED), isinstance(layer, POOLING)
+        depth = max(v.depth for v in several) + weighted
+        depth_pooling = max(v.depth_pooling for v in several) + (weighted or pooling)
+        name = name or type(layer).__name__.lower()
+        found.append(LayerInfo(name, layer, shapes, y, depth, depth_pooling))
+        return _Reached(y, depth, depth_pooling)
+
+    net.flow(tuple(_Reached(tuple(s)) for s in shape) if net.several_inputs else _Reached(tuple(shape)), step)
+    for name, times in Counter(layer.name for layer in found).items():
+        if times > 1:
+            raise ValueError(f"net: {times} layers have the name {name!r}")
     return found
-
-
-def _walk(module: Module, name: str, shape: Shape, depth: int, pools: int, found: list[Place]) -> tuple[Shape, int, int]:
-    """Append the places of `module` to `found`; what comes out: the shape of its output, and both depths."""
-    if isinstance(module, Sequential):
-        for child_name, child in module.items():
-            shape, depth, pools = _walk(child, join(name, child_name), shape, depth, pools, found)
-        return shape, depth, pools
-    if isinstance(module, Branches):
-        ends = [_walk(child, join(name, n), shape, depth, pools, found) for n, child in module.items()]
-        depth, pools = max(end[1] for end in ends), max(end[2] for end in ends)
-    weighted, pooling = isinstance(module, WEIGHTED), isinstance(module, POOLING)
-    depth, pools = depth + weighted, pools + (weighted or pooling)
-    try:
-        y = tuple(module.output_shape(shape))
-    except ValueError as error:
-        raise ValueError(f"{name or 'net'}: {error}") from error
-    if isinstance(module, Add):
-        found.append(Place(join(name, "sum"), module.join, (*y, len(module)), y, depth, pools))
-    elif not isinstance(module, Branches):
-        found.append(Place(name or type(module).__name__.lower(), module, shape, y, depth, pools))
-    return y, depth, pools
 
 
 # ---- Conditions ------------------------------------------------------------------------------------------------------
 
 
-def is_dense(place: Place) -> bool:
+def is_dense(layer: LayerInfo) -> bool:
     """A Linear, or a Conv or pooling in its role: one that covers the whole map, so that one row and column come out."""
-    layer = place.module
-    if isinstance(layer, (Conv, *POOLING)):
-        kernel = layer.w.shape[:2] if isinstance(layer, Conv) else layer.windows(place.shape).kernel
-        return place.output_shape[-3:-1] == (1, 1) and tuple(kernel) == place.shape[-3:-1]
-    return isinstance(layer, Linear)
+    module = layer.module
+    if isinstance(module, (Conv, *POOLING)):
+        kernel = module.w.shape[:2] if isinstance(module, Conv) else module.windows(layer.shape).kernel
+        return layer.output_shape[-3:-1] == (1, 1) and tuple(kernel) == layer.shape[-3:-1]
+    return isinstance(module, Linear)
 
 
 @dataclass(frozen=True)
 class First:
     """The first `n` layers from the input, in the order of the graph.
 
-    Counted are the layers with weights; with `pooling`, pooling, too; with `dense=False`, dense layers are not meant.
+    Counted are the layers with weights; with `pooling`, pooling, too; with `dense=False`, dense layers do not.
     """
 
     n: int = 1
@@ -112,29 +127,29 @@ class First:
         if not isinstance(self.n, int) or isinstance(self.n, bool) or self.n < 1:
             raise ValueError(f"n: expected a number of layers ≥ 1, got {self.n!r}")
 
-    def __call__(self, place: Place) -> bool:
+    def __call__(self, layer: LayerInfo) -> bool:
         kinds = WEIGHTED + POOLING if self.pooling else WEIGHTED
-        return isinstance(place.module, kinds) and self._depth(place) <= self.n and (self.dense or not is_dense(place))
+        return isinstance(layer.module, kinds) and self._depth(layer) <= self.n and (self.dense or not is_dense(layer))
 
-    def require(self, found: Sequence[Place]) -> None:
-        """Raise ValueError if there are no `n` such layers; a net that is dense throughout is not asked for others."""
-        most = max((self._depth(place) for place in found if self(place)), default=0)
-        if most < self.n and (most or self.dense):
-            raise ValueError(f"the first {self.n} layers are asked for, but there are {most} of the kind: {self}")
+    def require(self, found: Sequence[LayerInfo]) -> None:
+        """Raise ValueError if there are not `n` such layers (a net of dense layers only is accepted)."""
+        deepest = max((self._depth(layer) for layer in found if self(layer)), default=0)
+        if deepest < self.n and (deepest or self.dense):
+            raise ValueError(f"the first {self.n} layers are asked for, but there are {deepest} of the kind: {self}")
 
-    def _depth(self, place: Place) -> int:
-        return place.depth_pooling if self.pooling else place.depth
-
-
-Where = type | tuple[type, ...] | str | Callable[[Place], bool]
+    def _depth(self, layer: LayerInfo) -> int:
+        return layer.depth_pooling if self.pooling else layer.depth
 
 
-def _fits(where: Where, place: Place) -> bool:
+Where = type | tuple[type, ...] | str | Callable[[LayerInfo], bool]
+
+
+def _fits(where: Where, layer: LayerInfo) -> bool:
     if isinstance(where, str):
-        return fnmatchcase(place.name, where)
+        return fnmatchcase(layer.name, where)
     if isinstance(where, (type, tuple)):
-        return isinstance(place.module, where)
-    return where(place)
+        return isinstance(layer.module, where)
+    return where(layer)
 
 
 # ---- Composites ------------------------------------------------------------------------------------------------------
@@ -157,7 +172,7 @@ class Composite:
             if not isinstance(entry, tuple) or len(entry) != 2 or not isinstance(entry[1], Rule):
                 raise TypeError(f"entries: expected (where, rule) pairs, got {entry!r}")
             if not isinstance(entry[0], (type, tuple, str)) and not callable(entry[0]):
-                raise TypeError(f"entries: expected a type, a name pattern or a predicate of a Place, got {entry[0]!r}")
+                raise TypeError(f"entries: expected a type, a name pattern or a predicate of a LayerInfo, got {entry[0]!r}")
 
     def __repr__(self) -> str:
         def name(where: Where) -> str:
@@ -173,59 +188,53 @@ class Composite:
 
         Raises ValueError if a name pattern matches no layer, or if a Linear or Conv is left without a rule.
         """
-        found = places(net, shape)
+        found = layers(net, shape)
         for where, _ in self.entries:
-            if isinstance(where, str) and not any(_fits(where, place) for place in found):
+            if isinstance(where, str) and not any(_fits(where, layer) for layer in found):
                 raise ValueError(f"{self.name}: the pattern {where!r} matches no layer; there are {_names(found)}")
             if isinstance(where, First):
                 where.require(found)
-        chosen = [next((rule for where, rule in self.entries if _fits(where, place)), None) for place in found]
-        without = [p for p, rule in zip(found, chosen, strict=True) if rule is None and isinstance(p.module, WEIGHTED)]
+        chosen = [next((rule for where, rule in self.entries if _fits(where, layer)), None) for layer in found]
+        without = [info for info, rule in zip(found, chosen, strict=True) if rule is None and isinstance(info.module, WEIGHTED)]
         if without:
             raise ValueError(f"{self.name}: no rule for {_names(without)}")
-        taken = tuple(p.module.takes(rule or Z()) for p, rule in zip(found, chosen, strict=True))
-        return RuleTable(self.name, net, tuple(found), taken)
+        effective = tuple(info.module.effective_rule(rule or Z()) for info, rule in zip(found, chosen, strict=True))
+        root = "" if isinstance(net, Graph) else found[0].name
+        return RuleTable(self.name, tuple(found), effective, root)
 
 
-def _names(found: Sequence[Place]) -> str:
-    return ", ".join(f"{p.name} ({type(p.module).__name__})" for p in found)
+def _names(found: Sequence[LayerInfo]) -> str:
+    return ", ".join(f"{layer.name} ({type(layer.module).__name__})" for layer in found)
 
 
 @dataclass(frozen=True)
 class RuleTable:
-    """Which layer follows which rule. Prints as a table; `tree` is what `net.relprop` takes."""
+    """Which layer follows which rule. Prints as a table."""
 
     name: str
-    net: Module = field(repr=False)
-    places: tuple[Place, ...] = field(repr=False)
+    layers: tuple[LayerInfo, ...] = field(repr=False)
     rules: tuple[Rule, ...]
+    root: str = field(default="", repr=False)  # the name of the net itself, if it is one layer
 
-    @property
-    def tree(self) -> RuleTree:
-        """The rules in the shape of the net."""
-        return _shape_like(self.net, iter(self.rules))
+    def context(self, recorder: Recorder | None = None, release: bool = False) -> Context:
+        """What `net.relprop` takes to follow these rules."""
+        rules = {layer.name: rule for layer, rule in zip(self.layers, self.rules, strict=True)}
+        return Context(rules, recorder, release, self.root)
 
     def __getitem__(self, name: str) -> Rule:
         """The rule of the layer of that name."""
-        for place, rule in zip(self.places, self.rules, strict=True):
-            if place.name == name:
+        for layer, rule in zip(self.layers, self.rules, strict=True):
+            if layer.name == name:
                 return rule
-        raise KeyError(f"no layer {name!r}; there are {_names(self.places)}")
+        raise KeyError(f"no layer {name!r}; there are {_names(self.layers)}")
 
     def __str__(self) -> str:
-        rows = [("layer", "type", "input", "rule")]
-        for place, rule in zip(self.places, self.rules, strict=True):
-            shape = "×".join(map(str, place.shape))
-            note = "   (♭ says nothing in a dense layer)" if isinstance(rule, Flat) and is_dense(place) else ""
-            rows.append((place.name, type(place.module).__name__, shape, f"{rule.symbol:<6} {rule}{note}"))
-        return f"{self.name}\n{table(rows, left=4)}"
-
-
-def _shape_like(module: Module, rules: Iterator[Rule]) -> RuleTree:
-    if not isinstance(module, Container):
-        return next(rules)
-    tree = [_shape_like(child, rules) for child in module]
-    return (*tree, next(rules)) if isinstance(module, Add) else tuple(tree)
+        rows = [("layer", "type", "input", "rule", "")]
+        for layer, rule in zip(self.layers, self.rules, strict=True):
+            shape = ", ".join("×".join(map(str, s)) for s in dict.fromkeys(layer.shapes))
+            note = "   (♭ is uninformative in a dense layer)" if isinstance(rule, Flat) and is_dense(layer) else ""
+            rows.append((layer.name, type(layer.module).__name__, shape, rule.symbol, f"{rule}{note}"))
+        return f"{self.name}\n{table(rows, left=5)}"
 
 
 def uniform(rule: Rule) -> Composite:

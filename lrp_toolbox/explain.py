@@ -7,29 +7,20 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 
 from . import backend
 from .backend import Array, namespace
 from .composites import Composite, RuleTable, lrp_cmp, uniform
+from .inputs import Classifier, checked_input, net_and_classes, start_relevance
 from .ledger import Ledger, Recorder
 from .modules import Module, Trace, fuse
-from .modules.container import Container
 from .rules import Rule
 
 Target = int | str
 Targets = Target | Sequence[Target] | Sequence[Sequence[Target]] | Array
-
-
-class Classifier(Protocol):
-    """A net that knows its classes by name, such as `lrp_toolbox.load` returns."""
-
-    @property
-    def net(self) -> Module: ...
-    @property
-    def classes(self) -> Sequence[str]: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,13 +84,13 @@ def explain(
     Raises TypeError if x is of another dtype or device than the net, ValueError if it is not finite or does not fit, or if
     a class is unknown.
     """
-    module, names = _net_and_classes(net, classes)
+    module, names = net_and_classes(net, classes)
     module = fuse(module)
-    shape = _check_input(module, x)
+    shape = checked_input(module, x)
     table = _as_composite(composite).resolve(module, shape)
     for pattern in keep:
-        if not any(fnmatchcase(place.name, pattern) for place in table.places):
-            raise ValueError(f"keep: {pattern!r} matches no layer; there are {', '.join(p.name for p in table.places)}")
+        if not any(fnmatchcase(layer.name, pattern) for layer in table.layers):
+            raise ValueError(f"keep: {pattern!r} matches no layer; there are {', '.join(p.name for p in table.layers)}")
 
     batched = x.ndim > len(shape)
     X = x[:, None, ...] if batched else x[None, None, ...]  # (sample, 1, …): targets share the forward pass
@@ -118,17 +109,16 @@ def explain(
     pieces: list[list[_Piece]] = []
     samples_at_a_time, targets_at_a_time = _sizes(table, X)
     for rows in _slices(X.shape[0], samples_at_a_time):
-        trace = module.trace(X[rows, ...], rule=table.tree)
+        trace = module.trace(X[rows, ...], context=table.context())
         if index is not None:
             index[rows] = np.where(index[rows] == TOP, _top(trace.y), index[rows])
-            R = _start(start, trace.y, index[rows])
+            R = start_relevance(trace.y, index[rows], start)
         else:
             R = given[rows, ...]
         y, columns = trace.y, _slices(targets, targets_at_a_time)
         row = []
         for some in columns:
-            along = trace.for_one_walk() if some is columns[-1] else trace
-            row.append(_walk_back(module, along, y, R[:, some, ...], table, keep))
+            row.append(_walk_back(module, trace, y, R[:, some, ...], table, keep, release=some is columns[-1]))
         pieces.append(row)
 
     axes: tuple[int | slice, ...] = (slice(None) if batched else 0, slice(None) if several else 0)
@@ -158,10 +148,10 @@ class _Piece:
     layers: dict[str, Array]
 
 
-def _walk_back(net: Module, trace: Trace, y: Array, R: Array, table: RuleTable, keep: Sequence[str]) -> _Piece:
+def _walk_back(net: Module, trace: Trace, y: Array, R: Array, table: RuleTable, keep: Sequence[str], release: bool) -> _Piece:
     recorder = Recorder(lead=2, keep=keep)
-    R_in = net.relprop(trace, R, table.tree, recorder.book("" if isinstance(net, Container) else table.places[0].name))
-    return _Piece(R_in, y, recorder.close(R, R_in), recorder.kept)
+    R_in = net.relprop(trace, R, table.context(recorder, release))
+    return _Piece(R_in, y, recorder.ledger(R, R_in), recorder.kept)
 
 
 def _merge(pieces: list[_Piece], axis: int) -> _Piece:
@@ -183,9 +173,9 @@ def _merge(pieces: list[_Piece], axis: int) -> _Piece:
 def _sizes(table: RuleTable, X: Array) -> tuple[int, int]:
     """How many samples, and how many targets of these, to work on at a time: batches are cut to fit."""
     itemsize = 8 if backend.is_exact(X) else namespace(X).finfo(X.dtype).bits // 8
-    layers = [(math.prod(p.shape), math.prod(p.output_shape)) for p in table.places]
+    layers = [(sum(map(math.prod, layer.shapes)), math.prod(layer.output_shape)) for layer in table.layers]
     activations = 2 * itemsize * sum(out for _, out in layers)  # outputs, and the denominators of two parts
-    relevance = 4 * itemsize * max(sum(sizes) for sizes in layers)  # what stands beside each other in `share`
+    relevance = 4 * itemsize * max(sum(sizes) for sizes in layers)  # the arrays of one layer on the way back
     memory = backend.memory(X)
     samples = max(1, memory // activations)
     return samples, max(1, memory // (relevance * min(samples, X.shape[0])))
@@ -198,14 +188,6 @@ def _slices(n: int, size: int) -> list[slice]:
 # ---- What was asked for ----------------------------------------------------------------------------------------------
 
 
-def _net_and_classes(net: Module | Classifier, classes: Sequence[str] | None) -> tuple[Module, Sequence[str] | None]:
-    if isinstance(net, Module):
-        return net, classes
-    if not isinstance(getattr(net, "net", None), Module):
-        raise TypeError(f"net: expected a module or a loaded model, got {type(net).__name__}")
-    return net.net, net.classes if classes is None else classes
-
-
 def _as_composite(composite: Composite | Rule | None) -> Composite:
     if composite is None:
         return lrp_cmp()
@@ -214,23 +196,6 @@ def _as_composite(composite: Composite | Rule | None) -> Composite:
     if not isinstance(composite, Composite):
         raise TypeError(f"composite: expected a Composite or a Rule, got {composite!r}")
     return composite
-
-
-def _check_input(net: Module, x: Array) -> tuple[int, ...]:
-    """The shape of one x, without the axis for samples."""
-    xp = namespace(x)
-    parameters = net.parameters()
-    if parameters:
-        backend.require_same("x", x, "the net", parameters[0])
-    if not backend.is_exact(x) and x.dtype not in (xp.float32, xp.float64):
-        raise TypeError(f"x: expected float32, float64 or Fractions, got {x.dtype}")
-    if not backend.is_finite(x):
-        raise ValueError("x: expected finite numbers, got NaN or infinity")
-    axes = net.input_axes or max(x.ndim - 1, 1)
-    if x.ndim not in (axes, axes + 1) or 0 in x.shape:
-        form = {1: "(feature)", 3: "(height, width, channel)"}.get(axes, f"{axes} axes")
-        raise ValueError(f"x: expected {form}, or that with an axis for samples before it, got shape {tuple(x.shape)}")
-    return tuple(x.shape[x.ndim - axes :])
 
 
 def _given(start: Any, target: Any, X: Array, outputs: tuple[int, ...], batched: bool) -> tuple[Array, bool]:
@@ -245,13 +210,6 @@ def _given(start: Any, target: Any, X: Array, outputs: tuple[int, ...], batched:
         wanted = (X.shape[0], *outputs) if batched else tuple(outputs)
         raise ValueError(f"start: expected the shape of the output, {wanted}, got {tuple(start.shape)}")
     return R, several
-
-
-def _start(start: str, y: Array, index: np.ndarray[Any, Any]) -> Array:
-    """R of the outputs, (sample, target, class): y of the target and 0 elsewhere, for y (sample, 1, class)."""
-    xp = namespace(y)
-    one_hot = backend.beside(index[:, :, None] == np.arange(y.shape[2]), y)
-    return xp.where(one_hot, y if start == "logit" else backend.ones((), y), backend.zeros((), y))
 
 
 TOP = -1

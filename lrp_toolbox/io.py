@@ -23,11 +23,12 @@ import numpy as np
 
 from . import modules
 from .backend import Array, to_numpy
+from .context import join
 from .data import Preprocessing
 from .data.photos import Photo
 from .files import new_folder
 from .modules import Module
-from .modules.container import Container
+from .modules.container import Branches, Graph, Sequential
 
 FORMAT = 1
 MOST_TEXT = 1 << 26  # bytes of JSON
@@ -218,10 +219,13 @@ def _build(spec: Any, arrays: dict[str, Array], where: str) -> Module:
         found = spec.get("type") if isinstance(spec, Mapping) else spec
         raise ValueError(f"{where}: type: expected one of {', '.join(sorted(TYPES))}, found {found!r}")
     kind = TYPES[spec["type"]]
-    if issubclass(kind, Container):
+    if issubclass(kind, Graph):
         children = [(child["name"], _build(child, arrays, f"{where}/{child['name']}")) for child in spec["modules"]]
-        return kind(children)
-    given = {key: value for key, value in spec.items() if key not in ("type", "name")}
+        if kind is not Graph:
+            return kind(children)
+        reads = (child["reads"] for child in spec["modules"])
+        return Graph([(*child, read) for child, read in zip(children, reads, strict=True)], spec["inputs"], spec["output"])
+    given = {key: value for key, value in spec.items() if key not in ("type", "name", "reads")}
     known = [f.name for f in dataclasses.fields(kind)]  # type: ignore[arg-type]
     values = {}
     for key, value in given.items():
@@ -244,9 +248,13 @@ def _describe(module: Module, arrays: dict[str, Array], name: str) -> dict[str, 
     kind = type(module)
     if TYPES.get(kind.__name__) is not kind:
         raise TypeError(f"{name}: {kind.__name__} cannot be stored; known are {', '.join(sorted(TYPES))}")
-    if isinstance(module, Container):
-        children = [{"name": n, **_describe(m, arrays, f"{name}/{n}" if name else n)} for n, m in module.items()]
-        return {"type": kind.__name__, "modules": children}
+    if isinstance(module, Graph):
+        nodes = module.nodes[:-1] if isinstance(module, Branches) else module.nodes  # Concat and Add make the last themselves
+        children = [{"name": node.name, **_describe(node.module, arrays, join(name, node.name))} for node in nodes]
+        if isinstance(module, (Branches, Sequential)):
+            return {"type": kind.__name__, "modules": children}
+        wired = [{**child, "reads": list(node.reads)} for child, node in zip(children, nodes, strict=True)]
+        return {"type": kind.__name__, "inputs": list(module.inputs), "output": module.output, "modules": wired}
     spec: dict[str, Any] = {"type": kind.__name__}
     for field in dataclasses.fields(module):  # type: ignore[arg-type]
         value = getattr(module, field.name)

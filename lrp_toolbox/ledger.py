@@ -1,13 +1,13 @@
 """Where relevance went. For every layer: what arrived, what was passed on, and what became of the rest.
 
-    arriving = passed + bias + ε + empty + padding
+    arriving = passed + bias + ε + zero denominator + padding
 
-bias      absorbed by b_j in the denominator (Eq. 1 has no bias; a network has)
-ε         absorbed by the stabiliser of Eq. 2
-empty     nothing to divide by: z_j = 0, or z⁺_j or z⁻_j is empty
-padding   a window that sees nothing but padding has no one to give to
+bias               absorbed by b_j in the denominator (Eq. 1 has no bias; a network has one)
+ε                  absorbed by the stabiliser of Eq. 2
+zero denominator   lost because z_j = 0, or because z⁺_j or z⁻_j is 0: there is nothing to divide by
+padding            lost because a window sees only padding, and no input
 
-In Fractions this is an equation. In floating point its two sides differ by rounding, which is a column of its own.
+In Fractions this is an equation. In floating point the two sides differ by rounding, which has a column of its own.
 """
 
 from __future__ import annotations
@@ -16,23 +16,24 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import reduce
+from operator import add
 from typing import Any
 
 import numpy as np
 
-from . import backend
-from .backend import Array
-from .modules.container import join
+from . import backend, kernels
+from .backend import Array, Value
 from .rules import Rule
 from .text import table
 
-REASONS = ("bias", "eps", "empty", "padding")
+REASONS = ("bias", "eps", "zero_denominator", "padding")
+TITLES = {"eps": "ε", "zero_denominator": "zero denominator"}  # of columns
 AMOUNTS = ("arriving", "passed", *REASONS)
 
 
 @dataclass(frozen=True, eq=False)
 class Entry:
-    """One layer's page. Every amount has one number for each sample and target."""
+    """What one layer did. Every amount has one number for each sample and target."""
 
     name: str
     rule: str
@@ -40,22 +41,22 @@ class Entry:
     passed: Array
     bias: Array
     eps: Array
-    empty: Array
+    zero_denominator: Array
     padding: Array
 
     @property
     def absorbed(self) -> Array:
-        return self.bias + self.eps + self.empty + self.padding
+        return self.bias + self.eps + self.zero_denominator + self.padding
 
     @property
     def rounding(self) -> Array:
-        """What is left unexplained: 0 in Fractions, rounding in floats."""
+        """arriving − passed − absorbed: 0 in Fractions, rounding in floats."""
         return self.arriving - self.passed - self.absorbed
 
 
 @dataclass(frozen=True)
 class Ledger:
-    """The pages of all layers, from the output down to the input. `print(ledger)` shows the table.
+    """The entries of all layers, from the output down to the input. `print(ledger)` shows the table.
 
     `ledger[i]` is the ledger of one sample or target, or whatever `i` picks from the leading axes.
 
@@ -63,10 +64,10 @@ class Ledger:
     >>> w, v, b = np.asarray([[1.0, 1.0], [1.0, -2.0]]), np.asarray([[2.0], [5.0]]), np.asarray([1.0])
     >>> net = Sequential(hidden=Linear(w), relu=ReLU(), out=Linear(v, b))
     >>> print(explain(net, np.asarray([1.0, 2.0]), target=0, composite=Z()).ledger)
-    layer   rule  arriving  passed  bias  ε  empty  padding  rounding
-    out     z            7       6     1  ·      ·        ·         ·
-    hidden  z            6       6     ·  ·      ·        ·         ·
-    total                7       6     1  ·      ·        ·         ·
+    layer   rule  arriving  passed  bias  ε  zero denominator  padding  rounding
+    out     z            7       6     1  ·                 ·        ·         ·
+    hidden  z            6       6     ·  ·                 ·        ·         ·
+    total                7       6     1  ·                 ·        ·         ·
     """
 
     entries: tuple[Entry, ...]
@@ -83,17 +84,17 @@ class Ledger:
         return self._map(lambda a: a[index])
 
     def entry(self, name: str) -> Entry:
-        """The page of the layer of that name."""
+        """The entry of the layer of that name."""
         for entry in self.entries:
             if entry.name == name:
                 return entry
         raise KeyError(f"no layer {name!r} in this ledger; there are {', '.join(e.name for e in self.entries)}")
 
     def absorbed(self, reason: str) -> Array:
-        """Σ over the layers of what `reason` ("bias", "eps", "empty", "padding") took."""
+        """Σ over the layers of what was lost to `reason`: "bias", "eps", "zero_denominator" or "padding"."""
         if reason not in REASONS:
             raise ValueError(f"reason: expected one of {', '.join(REASONS)}, got {reason!r}")
-        return reduce(lambda a, b: a + b, (getattr(entry, reason) for entry in self.entries), self.start * 0)
+        return reduce(add, (getattr(entry, reason) for entry in self.entries), self.start * 0)
 
     @property
     def rounding(self) -> Array:
@@ -103,8 +104,8 @@ class Ledger:
     @staticmethod
     def merge(ledgers: Sequence[Ledger], join: Callable[[list[Array]], Array]) -> Ledger:
         """The ledgers of several samples or targets as one, for a `join` that puts their arrays side by side."""
-        pages = zip(*(ledger.entries for ledger in ledgers), strict=True)
-        entries = [replace(p[0], **{name: join([getattr(e, name) for e in p]) for name in AMOUNTS}) for p in pages]
+        columns = zip(*(ledger.entries for ledger in ledgers), strict=True)
+        entries = [replace(p[0], **{name: join([getattr(e, name) for e in p]) for name in AMOUNTS}) for p in columns]
         return Ledger(tuple(entries), join([e.start for e in ledgers]), join([e.end for e in ledgers]))
 
     def _map(self, f: Callable[[Array], Array]) -> Ledger:
@@ -119,7 +120,7 @@ class Ledger:
             return "·" if value == 0 else f"{value:.4g}"
 
         columns = ("arriving", "passed", *REASONS, "rounding")
-        rows: list[tuple[str, ...]] = [("layer", "rule", *columns[:2], "bias", "ε", *columns[4:])]
+        rows: list[tuple[str, ...]] = [("layer", "rule", *(TITLES.get(column, column) for column in columns))]
         for entry in self.entries:
             if entry.rule not in ("=", "max"):
                 rows.append((entry.name, entry.rule, *(amount(getattr(entry, column)) for column in columns)))
@@ -130,54 +131,41 @@ class Ledger:
 
 @dataclass
 class Recorder:
-    """A book that is being written while relevance is on its way. One for each explanation; it belongs to one thread.
+    """Writes a ledger while relevance goes back through a net. One for each explanation; not for several threads.
 
-    `lead` counts the leading axes (samples, targets) over which nothing is summed. `keep` names layers (patterns over
-    their names) whose outputs' relevance is to be kept.
+    `lead` counts the leading axes (samples, targets) that are kept apart. `keep` names layers (patterns over names) whose
+    outputs' relevance is kept.
     """
 
     lead: int
     keep: Sequence[str] = ()
     entries: list[Entry] = field(default_factory=list)
     kept: dict[str, Array] = field(default_factory=dict)
-    _last: tuple[Array, Array] | None = None  # what was added up last, and its sum: it arrives at the next layer
+    _lost: dict[str, Array] = field(default_factory=dict)  # by reason, of the layer at work
+    _last: tuple[Array, Array] | None = None  # the last relevance that was added up, and its sum: it arrives at the next layer
 
-    def book(self, name: str = "") -> Page:
-        """The page of the layer of that name; pages for the layers inside of it are made with `at`."""
-        return Page(self, name)
+    def record_loss(self, reason: str, f: Callable[..., Array], *arrays: Array) -> None:
+        """Σ f(*arrays) was lost to `reason`, for an f that works on each element by itself."""
+        amount = kernels.total(f, self.lead, *arrays)
+        self._lost[reason] = self._lost[reason] + amount if reason in self._lost else amount
 
-    def close(self, R: Array, R_in: Array) -> Ledger:
-        """The ledger, once the relevance R of the output has become R_in of the input."""
-        return Ledger(tuple(self.entries), self.sum(R), self.sum(R_in))
+    def close(self, name: str, rule: Rule, R: Value, R_in: Value) -> None:
+        """The layer of that name is done: R arrived, and R_in was passed on."""
+        arriving, passed = self._sum(R), self._sum(R_in)
+        lost = {reason: self._lost.get(reason, arriving * 0) for reason in REASONS}
+        self._lost = {}
+        self.entries.append(Entry(name, rule.symbol, arriving, passed, **lost))
+        if any(fnmatchcase(name, pattern) for pattern in self.keep):
+            self.kept[name] = R
 
-    def sum(self, R: Array) -> Array:
-        """Σ R over all but the leading axes."""
+    def ledger(self, R: Value, R_in: Value) -> Ledger:
+        """The whole ledger, once the relevance R of the output has become R_in of the input."""
+        return Ledger(tuple(self.entries), self._sum(R), self._sum(R_in))
+
+    def _sum(self, R: Value) -> Array:
+        """Σ R over all but the leading axes; of several values, all together."""
+        if isinstance(R, tuple):
+            return reduce(add, map(self._sum, R))
         if self._last is None or self._last[0] is not R:
-            self._last = R, self.amount(lambda R: R, R)
+            self._last = R, kernels.total(lambda R: R, self.lead, R)
         return self._last[1]
-
-    def amount(self, f: Callable[..., Array], *arrays: Array) -> Array:
-        """Σ f(*arrays) over all but the leading axes."""
-        return backend.total(f, self.lead, *arrays)
-
-
-@dataclass
-class Page:
-    recorder: Recorder
-    name: str
-    lost: dict[str, Array] = field(default_factory=dict)
-
-    def at(self, name: str) -> Page:
-        return Page(self.recorder, join(self.name, name))
-
-    def lose(self, reason: str, f: Callable[..., Array], *arrays: Array) -> None:
-        amount = self.recorder.amount(f, *arrays)
-        self.lost[reason] = self.lost[reason] + amount if reason in self.lost else amount
-
-    def close(self, rule: Rule, R_arriving: Array, R_passed: Array) -> None:
-        arriving = self.recorder.sum(R_arriving)
-        lost = {reason: self.lost.get(reason, arriving * 0) for reason in REASONS}
-        passed = self.recorder.sum(R_passed)
-        self.recorder.entries.append(Entry(self.name, rule.symbol, arriving, passed, **lost))
-        if any(fnmatchcase(self.name, pattern) for pattern in self.recorder.keep):
-            self.recorder.kept[self.name] = R_arriving

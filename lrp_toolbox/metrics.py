@@ -30,7 +30,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from . import backend
+from . import backend, kernels
 from .backend import Array, namespace
 
 Numbers = np.ndarray[Any, Any]
@@ -98,9 +98,9 @@ def localisation(R: Array, mask: Array) -> Localisation:
     heatmap = _heatmap(R, mask)
     xp, lead = namespace(heatmap), heatmap.ndim - 2
     nothing, pixels = backend.zeros((), heatmap), backend.to_numpy(mask)
-    inside_boxes = backend.beside(mask, heatmap) if isinstance(mask, np.ndarray) else mask
-    total = backend.total(lambda h: xp.where(h > nothing, h, nothing), lead, heatmap)
-    inside = backend.total(lambda h, m: xp.where(m & (h > nothing), h, nothing), lead, heatmap, inside_boxes)
+    inside_boxes = backend.asarray_like(mask, heatmap) if isinstance(mask, np.ndarray) else mask
+    total = kernels.total(lambda h: xp.where(h > nothing, h, nothing), lead, heatmap)
+    inside = kernels.total(lambda h, m: xp.where(m & (h > nothing), h, nothing), lead, heatmap, inside_boxes)
     box = np.broadcast_to(pixels.sum(axis=(-2, -1)), heatmap.shape[:-2])
     image = np.full(box.shape, heatmap.shape[-2] * heatmap.shape[-1])
     return Localisation(_on_host(inside), _on_host(total), box, image)
@@ -416,7 +416,7 @@ def pixel_flipping(
     xp, scores = namespace(x), []
     for first in range(0, steps + 1, batch):
         k = np.arange(first, min(first + batch, steps + 1))
-        replaced = backend.beside(step[..., None] <= k[:, None, None, None], x)
+        replaced = backend.asarray_like(step[..., None] <= k[:, None, None, None], x)
         y = backend.to_numpy(f(xp.where(replaced, background, x)))
         if y.shape != k.shape:
             raise ValueError(f"f: expected a number for each of {len(k)} x, got shape {y.shape}")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from .composites import POOLING, Place, places
-from .modules import LRN, Add, Conv, Flatten, Module, Pad, Sequential
-from .modules.base import Shape
-from .modules.container import Branches
-from .modules.windows import Windows, as_padding
+from .composites import POOLING, LayerInfo, layers
+from .kernels.windows import Windows, as_padding
+from .modules import LRN, Conv, Flatten, Module, Pad
+from .modules.base import Layer, Shape
 
 Pair = tuple[int, int]  # (height, width)
 
@@ -41,39 +41,36 @@ class Field:
         )
 
 
-def receptive_fields(net: Module, shape: Shape) -> list[tuple[Place, Field | None]]:
-    """Every layer of `net`, for an x of `shape`, and what its outputs see; None is all of it, as behind a Flatten.
+def receptive_fields(net: Module, shape: Shape) -> list[tuple[LayerInfo, Field | None]]:
+    """Every layer of `net`, for an x of `shape`, and what its outputs see; None means the whole input, as after a Flatten.
 
-    Of branches that join, what any of them sees. Raises ValueError, with the name of the layer, where x does not fit.
+    A layer with several inputs sees what any of them sees. Raises ValueError, with the name of the layer, where x does not fit.
     """
-    found: list[tuple[Place, Field | None]] = []
-    _walk(net, Field() if len(shape) == 3 else None, iter(places(net, shape)), found)
+    infos = iter(layers(net, shape))
+    found: list[tuple[LayerInfo, Field | None]] = []
+
+    def step(name: str, layer: Layer, field: Any) -> Field | None:
+        info = next(infos)
+        seen = _through(layer, info, _union(field) if layer.several_inputs else field)
+        found.append((info, seen))
+        return seen
+
+    net.flow(Field() if len(shape) == 3 else None, step)
     return found
 
 
-def _walk(module: Module, field: Field | None, at: Iterator[Place], found: list[tuple[Place, Field | None]]) -> Field | None:
-    if isinstance(module, Sequential):
-        for child in module:
-            field = _walk(child, field, at, found)
-        return field
-    if isinstance(module, Branches):
-        field = _union([_walk(child, field, at, found) for child in module])
-        if isinstance(module, Add):
-            found.append((next(at), field))
-        return field
-    place = next(at)
-    if isinstance(module, Flatten):
-        field = None
-    elif field is not None and isinstance(module, Conv):
-        field = field.through(module.windows)
-    elif field is not None and isinstance(module, POOLING):
-        field = field.through(module.windows(place.shape))
-    elif field is not None and isinstance(module, Pad):
-        field = field.through(Windows((1, 1), padding=as_padding(module.padding)))
-    elif field is not None and isinstance(module, LRN) and module.region == "within":
-        half = module.size // 2
-        field = field.through(Windows((module.size, module.size), padding=((half, half), (half, half))))
-    found.append((place, field))
+def _through(layer: Layer, info: LayerInfo, field: Field | None) -> Field | None:
+    if field is None or isinstance(layer, Flatten):
+        return None
+    if isinstance(layer, Conv):
+        return field.through(layer.windows)
+    if isinstance(layer, POOLING):
+        return field.through(layer.windows(info.shape))
+    if isinstance(layer, Pad):
+        return field.through(Windows((1, 1), padding=as_padding(layer.padding)))
+    if isinstance(layer, LRN) and layer.region == "within":
+        half = layer.size // 2
+        return field.through(Windows((layer.size, layer.size), padding=((half, half), (half, half))))
     return field
 
 

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from .backend import Array
-from .composites import WEIGHTED, places
+from .composites import WEIGHTED, layers
 from .data import Preprocessing
 from .io import Model, ModelFormatError, brief, read_at_most
 from .modules import LRN, AvgPool, Concat, Conv, Dropout, Flatten, Linear, MaxPool, Module, ReLU, Sequential
@@ -81,8 +81,8 @@ class Architecture:
 
     def of(self, net: Module, classes: Sequence[str]) -> Model:
         """The model with the weights of `net`, which was read from elsewhere and has layers of the same names."""
-        found = [place for place in places(net, self.preprocessing.shape) if isinstance(place.module, WEIGHTED)]
-        arrays = {f"{place.name}.{part}": getattr(place.module, part) for place in found for part in ("w", "b")}
+        found = [layer for layer in layers(net, self.preprocessing.shape) if isinstance(layer.module, WEIGHTED)]
+        arrays = {f"{layer.name}.{part}": getattr(layer.module, part) for layer in found for part in ("w", "b")}
         return self({name: array for name, array in arrays.items() if array is not None}, classes)
 
     def card(self) -> str:

@@ -23,7 +23,7 @@ def closes(e, tolerance):
     """Σ R_in plus the ledger is Σ R_out, up to rounding of the largest amount on the way."""
     largest = np.max([abs(page.arriving) + abs(page.absorbed) for page in e.ledger], axis=0)
     end = e.R.astype(np.float64).sum(axis=tuple(range(e.ledger.start.ndim, e.R.ndim)))
-    absorbed = sum(e.ledger.absorbed(reason) for reason in ("bias", "eps", "empty", "padding"))
+    absorbed = sum(e.ledger.absorbed(reason) for reason in ("bias", "eps", "zero_denominator", "padding"))
     return np.all(abs(e.ledger.start - end - absorbed) <= tolerance * largest)
 
 

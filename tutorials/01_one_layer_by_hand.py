@@ -1,12 +1,12 @@
 # %% [markdown]
 # # One layer by hand
 #
-# All of LRP is one equation, applied to one layer after the other:
+# LRP is one equation, applied to one layer after the other:
 #
 # $$R_i = \sum_j \frac{z_{ij}}{z_j} R_j \qquad z_j = \sum_i z_{ij} \tag{1}$$
 #
-# An output $j$ has relevance $R_j$. It hands it to its inputs $i$ in proportion to what each of them brought, $z_{ij}$. Here we do
-# that with a pencil, so to speak: in fractions, where what should be equal *is* equal.
+# An output $j$ has relevance $R_j$. Each input $i$ gets a part of it, in proportion to its contribution $z_{ij}$. Here we do
+# this by hand, in fractions: there is no rounding, and two numbers that should be equal *are* equal.
 
 # %%
 from fractions import Fraction
@@ -15,7 +15,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from lrp_toolbox import AlphaBeta, Epsilon, Flat, Linear, Z, explain
-from lrp_toolbox.rules import divide, share
+from lrp_toolbox.kernels import divide
+from lrp_toolbox.rules import relprop
 
 F = np.vectorize(Fraction, otypes=[object])  # arrays of Fractions
 
@@ -28,7 +29,7 @@ def show(name, a):
 
 
 # %% [markdown]
-# Three inputs, two outputs. Row $i$ of $w$ holds the weights that leave input $i$.
+# Three inputs, two outputs. Row $i$ of $w$ holds the weights from input $i$ to the outputs.
 
 # %%
 x = F([2, 1, -1])
@@ -51,8 +52,8 @@ print("what arrives:", R_j.sum(), "  what is passed on:", R_i.sum())
 assert R_i.sum() == R_j.sum()
 
 # %% [markdown]
-# The matrix $z_{ij}$ of a layer of VGG-16 would have 10¹³ entries. Nobody needs it: write $s_j = R_j / z_j$, and the sum over $j$ is a
-# product with the transposed weights. That is `share`, three lines:
+# The matrix $z_{ij}$ of a layer of VGG-16 would have 10¹³ entries. We do not need it: with $s_j = R_j / z_j$, the sum over $j$ is a
+# product with the transposed weights. This is what `relprop` on the page `rules.py` does, in three lines for each part of a rule:
 #
 #     z = apply(x, w);   s = divide(R, z);   R_in = x · apply_T(s, w)
 
@@ -61,30 +62,30 @@ layer = Linear(w)
 s_j = divide(R_j, z_j)
 show("s_j", s_j)
 assert (x * (w @ s_j) == R_i).all()
-assert (share(layer, [(x, w)], None, R_j) == R_i).all()
-assert (layer.relprop_z(x, R_j) == R_i).all()  # the same, as a method
+assert (relprop(Z(), layer, x, R_j) == R_i).all()
+assert (layer.relprop_z(x, R_j) == R_i).all()  # the same numbers, by the fast evaluation
 
 # %% [markdown]
 # ## Where relevance is lost
 #
-# Equation 1 keeps the sum. Networks have what it does not have: a **bias** joins $z_j$, and what it brought, no input brought. So it
-# keeps its share. **ε** (Eq. 2) makes denominators larger than they are, and keeps the difference. The ledger has both.
+# Equation 1 keeps the sum. But networks have a **bias**, which joins $z_j$. No input made this contribution, so the bias keeps
+# its part of the relevance. **ε** (Eq. 2) makes denominators larger, and absorbs the difference. The ledger records both.
 
 # %%
 b = F([1, 2])
 with_bias = Linear(w, b)
 for rule in (Z(), Epsilon(Fraction(1, 2)), AlphaBeta(2), Flat()):
     e = explain(with_bias, x, target=None, start=R_j, composite=rule)
-    page = e.ledger.entry("linear")
+    entry = e.ledger.entry("linear")
     print(
-        f"{rule!s:<28} R_i = {[str(r) for r in e.R]!s:<34} bias {page.bias!s:<7} ε {page.eps!s:<6} together {e.R.sum() + page.absorbed}"
+        f"{rule!s:<28} R_i = {[str(r) for r in e.R]!s:<34} bias {entry.bias!s:<7} ε {entry.eps!s:<6} together {e.R.sum() + entry.absorbed}"
     )
-    assert e.R.sum() + page.absorbed == R_j.sum()
+    assert e.R.sum() + entry.absorbed == R_j.sum()
 
 # %% [markdown]
 # ## A rule is a choice of $z_{ij}$
 #
-# αβ (Eq. 3 and 4) treats what speaks for an output and what speaks against it apart. By hand:
+# αβ (Eq. 3 and 4) treats the contributions for an output and those against it separately. By hand:
 
 # %%
 z_pos, z_neg = np.maximum(z_ij, 0), np.minimum(z_ij, 0)
@@ -93,24 +94,24 @@ show("R_i", R_ij_ab.sum(axis=1))
 assert (R_ij_ab.sum(axis=1) == layer.relprop_alphabeta(x, R_j, alpha=2)).all()
 
 # %% [markdown]
-# And ♭ (Sec. II-A) sets every $z_{ij}$ to 1: each input gets a third of each output, whatever it is.
+# And ♭ (Sec. II-A) sets every $z_{ij}$ to 1: each input gets a third of the relevance of each output, whatever its value.
 
 # %%
 assert (layer.relprop_flat(x, R_j) == R_j.sum() / Fraction(3)).all()
 
 # %% [markdown]
-# The three side by side. A line is what output $j$ hands to input $i$, red if positive, blue if negative, as wide as it is much. Under
-# z the first input is given 4 and −4, and nothing stays: in deep networks, most of what z hands out cancels like that.
+# The three rules side by side. A line is what input $i$ gets from output $j$: red if positive, blue if negative, wide if it is much.
+# Under z the first input gets 4 and −4, and the sum is 0. In deep networks most of the relevance under z cancels like this.
 
 # %%
-handed = {
+given = {
     "z": R_ij,
     "α = 2, β = 1": R_ij_ab,
     "♭": np.broadcast_to(R_j / Fraction(3), z_ij.shape),
 }
 figure, panels = plt.subplots(1, 3, figsize=(10, 3), layout="constrained", sharex=True, sharey=True)
 left, right = [2, 1, 0], [1.6, 0.4]  # how high inputs and outputs stand
-for panel, (name, R) in zip(panels, handed.items(), strict=True):
+for panel, (name, R) in zip(panels, given.items(), strict=True):
     assert R.sum() == R_j.sum()
     for (i, j), amount in np.ndenumerate(R):
         panel.plot([0, 1], [left[i], right[j]], color="C3" if amount > 0 else "C0", linewidth=abs(float(amount)), alpha=0.6)
@@ -126,6 +127,6 @@ figure.savefig("one_layer.png", dpi=120)
 # %% [markdown]
 # ## Try this
 #
-# - Make $z_j$ zero: `x = F([1, 1, -2])` and the first column of `w` `(1, 3, 2)`. Who gets the 6? Look at `page.empty`.
+# - Make $z_j$ zero: `x = F([1, 1, -2])` and the first column of `w` `(1, 3, 2)`. Who gets the 6? Look at `entry.zero_denominator`.
 # - Let `bias="distribute"`. What changes, and does the sum?
 # - The same in floats: `layer.astype(float)`. By how much does the ledger's `rounding` differ from 0, and why?

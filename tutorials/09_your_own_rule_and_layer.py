@@ -1,14 +1,14 @@
 # %% [markdown]
 # # Your own rule, and your own layer
 #
-# A rule is a choice of $z_{ij}$. A layer that mixes its inputs knows how they are connected. Neither knows the other:
+# A rule is a choice of $z_{ij}$. A layer that mixes its inputs knows how they are connected. Neither knows about the other:
 #
-#     rule:   parts(x, w, b)          which terms make up z_ij
-#     layer:  apply(x, w)             Σ_i x_i w_ij, for the weights that are handed in
+#     rule:   parts(x, w, b)          z_ij, as a formula
+#     layer:  apply(x, w)             Σ_i x_i w_ij, for the weights that a rule asks for
 #             apply_T(s, w, shape)    Σ_j w_ij s_j
 #
-# So a new rule works in every layer, and a new layer under every rule. Both can be written outside of the package, as here; to put one
-# in for good, follow the recipes in CONTRIBUTING.md.
+# So a new rule works in every layer, and a new layer works under every rule. Both can be written outside the package, as here. To add
+# one to the package, follow the recipes in CONTRIBUTING.md.
 
 # %%
 from dataclasses import dataclass
@@ -35,17 +35,18 @@ from lrp_toolbox import (
 )
 from lrp_toolbox.backend import Array, namespace
 from lrp_toolbox.render import montage, save_picture
-from lrp_toolbox.rules import Part
+from lrp_toolbox.terms import Part
 
 # %% [markdown]
 # ## A rule
 #
-# αβ keeps what speaks for a neuron apart from what speaks against it. What if we ask only *how much* an input brought, whatever its sign?
+# αβ separates the contributions for a neuron from those against it. What if we ask only *how much* an input contributed, whatever the
+# sign?
 #
 # $$R_i = \sum_j \frac{|z_{ij}|}{\sum_{i'} |z_{i'j}| + |b_j|} R_j$$
 #
-# A rule is a list of (input, weight) terms, made of the parts `pos` and `neg`. Here $|x w| = x^+ |w| - x^- |w|$, and
-# $|w| = w - 2 w^-$, so that the terms are $x^+ (w - 2 w^-)$ and $x^- (w - 2 w^+)$. That is all there is to it.
+# A rule writes its $z_{ij}$ with x, w, and their parts `pos` and `neg`. Here $|x w| = x^+ |w| - x^- |w|$, and $|w| = w - 2 w^-$, so that
+# $z_{ij} = x^+ (w - 2 w^-) + x^- (w - 2 w^+)$.
 
 
 # %%
@@ -58,11 +59,11 @@ class Absolute(Rule):
     bias: str = "absorb"
 
     def parts(self, x, w, b):
-        return [Part([(x.pos, w.plus(-2, w.neg)), (x.neg, w.plus(-2, w.pos))], b.plus(-2, b.neg))]
+        return [Part(x.pos * (w - 2 * w.neg) + x.neg * (w - 2 * w.pos), b - 2 * b.neg)]
 
 
 # %% [markdown]
-# Is that what we meant? Write the formula down a second time, on an explicit matrix, in fractions. Then equal is equal.
+# Is this correct? Write the formula a second time, on an explicit matrix, in fractions, where equal numbers are equal.
 
 # %%
 F = np.vectorize(Fraction, otypes=[object])
@@ -79,7 +80,7 @@ assert (by_hand == e.R).all()
 assert e.ledger.rounding == 0
 
 # %% [markdown]
-# It stands in composites like any other: here in the convolutions, with ε in the dense layers. What does it say of a digit?
+# The rule works in composites like any other: here in the convolutions, with ε in the dense layers. What does it show for a digit?
 
 # %%
 model = load("lenet5-mnist")
@@ -104,19 +105,20 @@ print(found[-1].ledger[0])
 assert abs(found[-1].ledger.rounding).max() < 1e-3 * abs(found[-1].ledger.start).max()
 
 # %% [markdown]
-# The ledger closes, so it is a rule like any other. What does it say? In the convolutions it no longer tells "for" from "against": what is
-# blue for the 3 was made blue in the dense layers, by ε, and stays so. It looks much like α1β0, and takes more of the strokes that speak
-# against a digit to speak for it. A rule that can be written down is not yet a rule that is of use; that has to be measured (tutorial 07).
+# The ledger closes, so this is a proper rule. What does it show? In the convolutions it no longer separates "for" from "against": what is
+# blue for the 3 became blue in the dense layers, under ε, and stays blue. The map looks much like LRP_CMP with α = 1, but more strokes
+# that speak against a digit now seem to speak for it. A rule that one can write is not always useful; tutorial 07 measures that.
 #
 # ## A layer
 #
-# Relevance of *pixels* is not the only question. Which **spatial frequencies** does the network read? Any image is a sum of cosine waves,
-# $y_p = \sum_k x_k \cos_k(p)$, each with its amplitude $x_k$. That is a layer that mixes its inputs. Put it in front of the network, and
-# the input is the amplitudes: LRP goes on for one more layer, and explains them. (Vielhaben et al. 2024, Pattern Recognition 150, call
-# this a virtual inspection layer.)
+# Relevance of *pixels* is not the only question. Which **spatial frequencies** does the network use? Any image is a sum of cosine waves,
+# $y_p = \sum_k x_k \cos_k(p)$, each with an amplitude $x_k$. This is a layer that mixes its inputs. If we put it in front of the network,
+# then the input is the amplitudes: LRP goes through one more layer, and explains them. (Vielhaben et al. 2024, Pattern Recognition 150,
+# call this a virtual inspection layer.)
 #
-# A cosine transform goes rows first, then columns: $y = D^\top x\, A$. No matrix of $z_{ij}$ is ever made, and the transpose is
-# $x = D\, s\, A^\top$. There are no weights for a rule to choose from, so `takes` says: in proportion, whatever is asked for.
+# A cosine transform takes the rows first, then the columns: $y = D^\top x\, A$. We never make the matrix of $z_{ij}$. The transpose is
+# $x = D\, s\, A^\top$. A rule finds no weights here that it could split, so `effective_rule` says: in proportion, whatever rule is asked
+# for.
 
 
 # %%
@@ -136,7 +138,7 @@ class Waves(LinearModule):
     def apply_T(self, s, w, shape):
         return self._along_both(s, self.down, self.across.T)
 
-    def takes(self, rule):
+    def effective_rule(self, rule):
         return rule if isinstance(rule, Epsilon) else Z()
 
     def output_shape(self, shape):
@@ -159,8 +161,8 @@ def cosines(n):
 
 
 # %% [markdown]
-# Two checks, and one may trust a new layer. `apply_T` is the transpose of `apply` if $\langle \mathrm{apply}(x), s\rangle = \langle x,
-# \mathrm{apply\_T}(s)\rangle$ for any $x$ and $s$. And a layer must do the same with leading axes, for samples and targets.
+# Two checks for a new layer. `apply_T` is the transpose of `apply` if $\langle \mathrm{apply}(x), s\rangle = \langle x,
+# \mathrm{apply\_T}(s)\rangle$ for any $x$ and $s$. And a layer must work the same with leading axes, for samples and targets.
 
 # %%
 waves = Waves(cosines(28), cosines(28))
@@ -170,7 +172,7 @@ assert np.isclose((y * s).sum(), (a * back).sum())
 assert np.allclose(y[4, 2], waves.apply(a[4, 2], None))
 
 # %% [markdown]
-# Now the digit as amplitudes (these waves are orthonormal, so the transpose is the inverse), in front of the network as it is.
+# Now we write the digit as amplitudes (the waves are orthonormal, so the transpose is the inverse), and put the layer before the network.
 
 # %%
 digits = model.net.astype(np.float64)
@@ -186,8 +188,8 @@ assert abs(e.ledger.rounding) < 1e-9 * abs(e.ledger.start)
 assert np.isclose(pixels.sum(), R.sum())
 
 # %% [markdown]
-# The pixels and the waves share the same relevance in two ways. Is the second of any use? A test: leave only the $k$ waves that have the
-# most relevance, and see what the network still says of the 2. Beside it: the $k$ largest amplitudes, and $k$ waves at random.
+# The same relevance is now distributed over the pixels, and over the waves. Is the second useful? A test: keep only the $k$ waves that
+# have the most relevance, and see what the network still says about the 2. For comparison: the $k$ largest amplitudes, and $k$ random ones.
 
 # %%
 counts = [1, 2, 4, 8, 16, 32, 64, 128, 256, 784]
@@ -204,8 +206,8 @@ for ax, values, title in (
     (axes[0], pixels, "relevance of pixels"),
     (axes[1], R[:14, :14], "relevance of waves, coarse to fine"),
 ):
-    most = abs(values).max()
-    ax.imshow(values, cmap="RdBu_r", vmin=-most, vmax=most)
+    largest = abs(values).max()
+    ax.imshow(values, cmap="RdBu_r", vmin=-largest, vmax=largest)
     ax.set_title(title, fontsize=10)
 axes[0].set(xticks=[], yticks=[])
 axes[1].set(xticks=range(0, 14, 2), yticks=range(0, 14, 2), xlabel="half waves across", ylabel="half waves down")
@@ -214,15 +216,15 @@ for name, margin in margins.items():
 axes[2].axhline(0, color="black", linewidth=0.8)
 axes[2].set_xscale("log", base=2)
 axes[2].set_xticks(counts[::3], counts[::3])
-axes[2].set_xlabel("waves that are left")
+axes[2].set_xlabel("waves that are kept")
 axes[2].set_ylabel("logit of 2 above the next best")
 axes[2].legend(frameon=False)
 axes[2].spines[["top", "right"]].set_visible(False)
 figure.savefig("own_layer.png", dpi=120)
 
 # %% [markdown]
-# Thirty-two of 784 waves are enough to read the digit, if they are the right ones, and relevance finds them. So do the amplitudes, just as
-# well: relevance is $x_k$ times something, and large waves dominate it. This says that the explanation is not absurd, and no more than that.
+# Thirty-two of 784 waves are enough to read the digit, if they are the right ones, and relevance finds them. The amplitudes find them just
+# as well: relevance is $x_k$ times something, and large waves dominate it. So the explanation makes sense; the test shows no more.
 
 # %%
 assert margins["most relevance"][counts.index(64)] > 0 > margins["at random"][counts.index(64)]

@@ -19,20 +19,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal, NoReturn
+from typing import Any, ClassVar, Literal, NoReturn
 
-from .. import backend
-from ..backend import Array
+from .. import backend, kernels
+from ..backend import Array, Value
 from ..composites import Composite, lrp_cmp, uniform
-from ..explain import Classifier, Explanation, Targets, explain
-from ..modules import Add, Identity, LeakyReLU, Module, PReLU, ReLU, Sequential, Sigmoid, Tanh, Trace, fuse
-from ..modules.base import Layer, RuleTree, Shape
-from ..modules.container import Container, Sum, join
-from ..rules import AlphaBeta, Book, Rule, ZPlus
-from .base import Method, module_and_classes
+from ..context import Context
+from ..explain import Explanation, Targets, explain
+from ..inputs import Classifier, net_and_classes
+from ..modules import Identity, LeakyReLU, Module, PReLU, ReLU, Sequential, Sigmoid, Tanh, Trace, fuse
+from ..modules.base import Layer, Shape
+from ..rules import AlphaBeta, Rule, ZPlus
+from .base import Method
 
 Start = Literal["logit", "one"]
-Step = Callable[[Layer, Trace, Array], Array]
+Step = Callable[[Layer, Trace, Array], Value]
 
 
 # ---- Another way back ------------------------------------------------------------------------------------------------
@@ -65,43 +66,42 @@ class WithStep(Layer):
     def output_axes(self) -> int:
         return self.layer.output_axes
 
-    def forward(self, x: Array) -> Array:
+    def forward(self, x: Value) -> Array:
         return self.layer.forward(x)
 
-    def trace(self, x: Array, nonneg: bool = False, rule: RuleTree = None) -> Trace:
+    @property
+    def several_inputs(self) -> bool:
+        return self.layer.several_inputs
+
+    def trace(self, x: Value, nonneg: bool = False, context: Rule | Context | None = None) -> Trace:
         return self.layer.trace(x, nonneg)
 
-    def keeps_sign(self, nonneg: bool) -> bool:
-        return self.layer.keeps_sign(nonneg)
+    def output_is_nonnegative(self, nonneg: Any) -> bool:
+        return self.layer.output_is_nonnegative(nonneg)
 
-    def output_shape(self, shape: Shape) -> Shape:
+    def output_shape(self, shape: Any) -> Shape:
         return self.layer.output_shape(shape)
 
-    def takes(self, rule: Rule) -> Rule:
+    def effective_rule(self, rule: Rule) -> Rule:
         return Stepped()
 
-    def _share(self, trace: Trace, R: Array, rule: Rule, book: Book | None) -> Array:
+    def _redistribute(self, trace: Trace, R: Array, rule: Rule, context: Context) -> Value:
         return self.step(self.layer, trace, R)
 
-    def map(self, f: Callable[[Array], Array]) -> Module:
-        return replace(self, layer=self.layer.map(f))  # type: ignore[arg-type]
+    def own_parameters(self) -> dict[str, Array]:
+        return self.layer.own_parameters()
+
+    def map_own(self, f: Callable[[Array], Array]) -> Layer:
+        return replace(self, layer=self.layer.map_own(f))
 
 
-def gradient_step(layer: Layer, trace: Trace, R: Array) -> Array:
+def gradient_step(layer: Layer, trace: Trace, R: Array) -> Value:
     return layer.gradient(trace, R)
 
 
-class _AddByGradient(Add):
-    join = WithStep(Sum(), gradient_step)  # type: ignore[assignment]
-
-
-def rewire(module: Module, step: Callable[[str, Layer], Step], name: str = "") -> Module:
-    """The same net with a step for every layer, `step(name, layer)`; all branches of an Add get what arrives."""
-    if isinstance(module, Container):
-        kind = _AddByGradient if isinstance(module, Add) else type(module)
-        return kind([(child, rewire(m, step, join(name, child))) for child, m in module.items()])
-    assert isinstance(module, Layer)
-    return WithStep(module, step(name, module))
+def rewire(module: Module, step: Callable[[str, Layer], Step]) -> Module:
+    """The same net with a step for every layer, `step(name, layer)`."""
+    return module.transform(lambda name, layer: WithStep(layer, step(name, layer)))
 
 
 def require_start(start: str) -> None:
@@ -129,7 +129,7 @@ class Walk(Method):
 
     def explain(self, net: Module | Classifier, x: Array, target: Targets = "top") -> Explanation:
         """All that `explain` tells, with the same walk; the ledger's columns mean nothing but for LRP."""
-        module, classes = module_and_classes(net)
+        module, classes = net_and_classes(net)
         return explain(self.rewired(module), x, target, NO_RULES, start=self.start, classes=classes)
 
     def __call__(self, net: Module | Classifier, x: Array, target: Targets = "top") -> Array:
@@ -200,10 +200,10 @@ class ContrastiveLRP(Method):
         return f"{self.title} of {self.of.name}"
 
     def __call__(self, net: Module | Classifier, x: Array, target: Targets = "top") -> Array:
-        module, classes = module_and_classes(net)
+        module, classes = net_and_classes(net)
         layers = list(module.items()) if isinstance(module, Sequential) else [("net", module)]
         contrasting = Sequential([*layers, ("contrast", WithStep(Identity(), _contrast))])
-        return backend.positive_part(explain(contrasting, x, target, self.of, classes=classes).R)
+        return kernels.positive_part(explain(contrasting, x, target, self.of, classes=classes).R)
 
 
 # ---- Gradients -------------------------------------------------------------------------------------------------------
@@ -246,7 +246,7 @@ class GuidedBackprop(Walk):
 
     @staticmethod
     def at_relu(layer: Layer, trace: Trace, R: Array) -> Array:
-        return backend.positive_part(layer.gradient(trace, R))
+        return kernels.positive_part(layer.gradient(trace, R))
 
     def step(self, name: str, layer: Layer) -> Step:
         if isinstance(layer, ReLU):
@@ -262,4 +262,4 @@ class DeconvNet(GuidedBackprop):
 
     @staticmethod
     def at_relu(layer: Layer, trace: Trace, R: Array) -> Array:
-        return backend.positive_part(R)
+        return kernels.positive_part(R)

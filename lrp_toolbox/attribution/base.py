@@ -8,8 +8,9 @@ from typing import Any, ClassVar
 
 from .. import backend
 from ..backend import Array, namespace
-from ..composites import places
-from ..explain import Classifier, Explanation, Targets, explain
+from ..composites import layers
+from ..explain import Explanation, Targets, explain
+from ..inputs import Classifier, shape_of_one
 from ..modules import Identity, Module
 from ..rules import Z
 
@@ -35,23 +36,6 @@ class Method:
         return self.title + (f" ({', '.join(own)})" if own else "")
 
 
-def module_and_classes(net: Module | Classifier) -> tuple[Module, Any]:
-    """The module, and the names of its outputs if they are known."""
-    if isinstance(net, Module):
-        return net, None
-    if not isinstance(getattr(net, "net", None), Module):
-        raise TypeError(f"net: expected a module or a loaded model, got {type(net).__name__}")
-    return net.net, net.classes
-
-
-def shape_of_one(module: Module, x: Array) -> tuple[int, ...]:
-    """The shape of one x, without the axis for samples (as `explain` takes it)."""
-    axes = module.input_axes or max(x.ndim - 1, 1)
-    if x.ndim not in (axes, axes + 1) or 0 in x.shape:
-        raise ValueError(f"x: expected {axes} axes, or one more for samples before them, got shape {tuple(x.shape)}")
-    return tuple(x.shape[x.ndim - axes :])
-
-
 def settle(y: Array, target: Targets, classes: Any) -> Explanation:
     """The outputs y, explained by themselves: `.target` are the classes that are meant, `.R` has y there and 0 elsewhere."""
     return explain(Identity(), y, target, Z(), classes=classes)
@@ -69,7 +53,7 @@ def forward(module: Module, x: Array) -> Array:
     shape = shape_of_one(module, x)
     if x.ndim == len(shape):
         return module.forward(x)
-    largest = max(math.prod(p.shape) + math.prod(p.output_shape) for p in places(module, shape))
+    largest = max(sum(map(math.prod, p.shapes)) + math.prod(p.output_shape) for p in layers(module, shape))
     step = max(1, backend.memory(x) // (16 * largest))  # up to 8 bytes a number, and room for what a layer makes on its way
     n = x.shape[0]
     ys = [module.forward(x[first : min(first + step, n), ...]) for first in range(0, n, step)]

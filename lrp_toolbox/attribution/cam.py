@@ -8,20 +8,20 @@ Selvaraju et al. 2017, Grad-CAM: visual explanations from deep networks via grad
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
-from .. import backend
+from .. import backend, kernels
 from ..backend import Array, namespace
-from ..explain import Classifier, Targets, explain
-from ..modules import AvgPool, BatchNorm, Conv, Dropout, Flatten, Identity, Linear, Module, ReLU, Sequential
+from ..explain import Targets, explain
+from ..inputs import Classifier, net_and_classes, shape_of_one
+from ..modules import AvgPool, BatchNorm, Conv, Dropout, Flatten, Identity, Linear, Module, ReLU
 from ..modules.base import Shape
-from ..modules.container import Container
+from ..modules.container import Graph
 from .backward import NO_RULES, Gradient
-from .base import Method, across_targets, forward, module_and_classes, shape_of_one
+from .base import Method, across_targets, forward
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class GradCAM(Method):
     layer: str | None = None
 
     def __call__(self, net: Module | Classifier, x: Array, target: Targets = "top") -> Array:
-        module, classes = module_and_classes(net)
+        module, classes = net_and_classes(net)
         shape = shape_of_one(module, x)
         head, tail = self._cut(module, shape)
         A = forward(head, x)
@@ -48,27 +48,30 @@ class GradCAM(Method):
 
     def _map(self, g: Array, A: Array) -> Array:
         """(…, height, width) from the gradient g of the maps A."""
-        return backend.positive_part(_weighted(g, A))
+        return kernels.positive_part(_weighted(g, A))
 
-    def _cut(self, net: Module, shape: Shape) -> tuple[Sequential, Sequential]:
+    def _cut(self, net: Module, shape: Shape) -> tuple[Graph, Graph]:
         """The net up to the layer, and what follows."""
-        if not isinstance(net, Sequential):
-            raise ValueError(f"net: {self.title} looks at a place between two parts of a Sequential, got {type(net).__name__}")
+        if not isinstance(net, Graph):
+            raise ValueError(f"net: {self.title} needs a net of several layers, got {type(net).__name__}")
         if self.layer is not None and self.layer not in net.names:
             raise ValueError(f"layer: no {self.layer!r} at the top level; there are {', '.join(net.names)}")
-        last = None if self.layer is None else net.names.index(self.layer)
-        for k, child in enumerate(net):
-            shape = child.output_shape(shape)
-            is_map = len(shape) == 3 and shape[:2] != (1, 1)
-            if k == last and not is_map:
-                raise ValueError(f"layer: expected one that gives a map, got {self.layer!r}, which gives {shape}")
-            if self.layer is None and is_map and (_has_conv(child) or (last == k - 1 and isinstance(child, (BatchNorm, ReLU)))):
-                last = k
+        shapes = net.shapes(shape)
+        is_map = {name: len(shapes[name]) == 3 and shapes[name][:2] != (1, 1) for name in net.names}
+        if self.layer is not None:
+            if not is_map[self.layer]:
+                raise ValueError(f"layer: expected one that gives a map, got {self.layer!r}, which gives {shapes[self.layer]}")
+            if self.layer == net.output:
+                raise ValueError(f"layer: expected a layer before the last, got {self.layer!r}, the last")
+            return net.cut(self.layer)
+        last = None
+        for node in net.nodes:
+            follows = last in node.reads and isinstance(node.module, (BatchNorm, ReLU))
+            if is_map[node.name] and node.name != net.output and (_has_conv(node.module) or follows) and net.can_cut(node.name):
+                last = node.name
         if last is None:
-            raise ValueError(f"net: {self.title} looks at the last map that a convolution gives, and there is none")
-        if last == len(net) - 1:
-            raise ValueError(f"layer: expected one that something follows, got {net.names[last]!r}, the last")
-        return Sequential(list(net.items())[: last + 1]), Sequential(list(net.items())[last + 1 :])
+            raise ValueError(f"net: {self.title} uses the last map that a convolution gives, and there is none")
+        return net.cut(last)
 
 
 @dataclass(frozen=True)
@@ -83,16 +86,16 @@ class CAM(GradCAM):
     def _map(self, g: Array, A: Array) -> Array:
         return _weighted(g, A)
 
-    def _cut(self, net: Module, shape: Shape) -> tuple[Sequential, Sequential]:
+    def _cut(self, net: Module, shape: Shape) -> tuple[Graph, Graph]:
         head, tail = super()._cut(net, shape)
         maps = head.output_shape(shape)
-        mixing = [m for m in _leaves(tail) if not isinstance(m, (Flatten, Dropout, Identity))]
+        mixing = [m for _, m in tail.walk() if not isinstance(m, (Flatten, Dropout, Identity))]
         pool = mixing[0] if mixing else tail
         averages_all = isinstance(pool, AvgPool) and pool.windows(maps).kernel == maps[:2]
         if not averages_all or pool.output_shape(maps)[:2] != (1, 1) or [type(m) for m in mixing[1:]] not in ([], [Linear]):
             raise ValueError(
                 "net: CAM is for nets that end in an average over the whole map and at most one Linear behind it, got "
-                f"{', '.join(type(m).__name__ for m in _leaves(tail))}; Grad-CAM is for any"
+                f"{', '.join(type(m).__name__ for _, m in tail.walk())}; Grad-CAM is for any"
             )
         return head, tail
 
@@ -103,16 +106,8 @@ def _weighted(g: Array, A: Array) -> Array:
     return xp.sum(xp.mean(g, axis=(-3, -2), keepdims=True) * A, axis=-1)
 
 
-def _leaves(module: Module) -> Iterator[Module]:
-    if isinstance(module, Container):
-        for child in module:
-            yield from _leaves(child)
-    else:
-        yield module
-
-
 def _has_conv(module: Module) -> bool:
-    return any(isinstance(m, Conv) for m in _leaves(module))
+    return any(isinstance(layer, Conv) for _, layer in module.walk())
 
 
 def _scaled_up(maps: Array, shape: Shape) -> Array:
@@ -125,4 +120,4 @@ def _between(n: int, size: int, like: Array) -> Array:
     """The matrix (size, n) that takes n values, at the middles of n pieces, to the middles of `size` pieces of the same way."""
     at = np.clip((np.arange(size) + 0.5) * n / size - 0.5, 0, n - 1)
     weights = np.maximum(0, 1 - abs(at[:, None] - np.arange(n)))
-    return namespace(like).astype(backend.beside(weights, like), like.dtype)
+    return namespace(like).astype(backend.asarray_like(weights, like), like.dtype)

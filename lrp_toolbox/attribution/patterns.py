@@ -29,12 +29,11 @@ import numpy as np
 
 from .. import backend
 from ..backend import Array, namespace, to_numpy
+from ..inputs import shape_of_one
 from ..io import ModelFormatError, read_arrays, read_json
-from ..modules import Add, Conv, Dropout, Flatten, Identity, Linear, MaxPool, Module, ReLU, Sequential, Trace, fuse
+from ..modules import Conv, Dropout, Flatten, Identity, Linear, MaxPool, Module, ReLU, Trace, fuse
 from ..modules.base import Layer
-from ..modules.container import Container, join
 from .backward import Start, Step, Walk, gradient_step, rewire
-from .base import shape_of_one
 
 Estimator = Literal["relu", "linear"]
 FORMAT = 1
@@ -131,29 +130,36 @@ class Fit:
         return {"estimator": self.estimator, "windows": self.windows, "source": self.source}
 
 
-PASSING = (Dropout, Flatten, Identity, MaxPool)  # between a layer and its ReLU, these leave alone what y > 0 says
+PASSING = (Dropout, Flatten, Identity, MaxPool)  # between a layer and its ReLU, these do not change where y > 0
 
 
-def _weighted(
-    module: Module, trace: Trace, name: str = "", rectified: bool = False
-) -> Iterator[tuple[str, Linear | Conv, Trace, bool]]:
-    """(name, layer, trace, whether a ReLU reads its output) of every Linear and Conv."""
-    if isinstance(module, (Linear, Conv)):
-        yield name or type(module).__name__.lower(), module, trace, rectified
-    elif isinstance(module, Container):
-        steps = list(zip(module.items(), trace.children, strict=False))  # the trace of an Add ends with that of its sum
-        for (child_name, child), t in reversed(steps):
-            yield from _weighted(child, t, join(name, child_name), rectified and not isinstance(module, Add))
-            if isinstance(module, Sequential):
-                rectified = isinstance(child, ReLU) or (rectified and isinstance(child, PASSING))
+def _weighted(net: Module, trace: Trace) -> list[tuple[str, Linear | Conv, Trace, bool]]:
+    """(name, layer, trace, whether a ReLU reads its output) of every Linear and Conv, from the output down."""
+    found = [item for item in net.walk_trace(trace) if isinstance(item[1], (Linear, Conv))]
+    rectified = _rectified(net)
+    return [(name or type(layer).__name__.lower(), layer, t, name in rectified) for name, layer, t in reversed(found)]  # type: ignore[misc]
 
 
-def _layers(module: Module, name: str = "") -> Iterator[tuple[str, Linear | Conv]]:
-    if isinstance(module, (Linear, Conv)):
-        yield name or type(module).__name__.lower(), module
-    elif isinstance(module, Container):
-        for child_name, child in module.items():
-            yield from _layers(child, join(name, child_name))
+def _rectified(net: Module) -> set[str]:
+    """The names of the layers whose output a ReLU reads, or a layer of PASSING before one."""
+    found: set[str] = set()
+
+    def step(name: str, layer: Layer, reached: Any) -> frozenset[str]:
+        """The weighted layers whose y > 0 the value still shows."""
+        if isinstance(layer, ReLU):
+            found.update(reached)
+        if isinstance(layer, (Linear, Conv)):
+            return frozenset({name})
+        return reached if isinstance(layer, PASSING) else frozenset()
+
+    net.flow(frozenset(), step)
+    return found
+
+
+def _layers(net: Module) -> Iterator[tuple[str, Linear | Conv]]:
+    for name, layer in net.walk():
+        if isinstance(layer, (Linear, Conv)):
+            yield name or type(layer).__name__.lower(), layer
 
 
 def _thinned(layer: Linear | Conv, y: Array, most: int | None) -> tuple[Linear | Conv, Array]:

@@ -19,17 +19,18 @@ import numpy as np
 
 from .. import backend
 from ..backend import Array, namespace
-from ..explain import Classifier, Targets, explain
+from ..explain import Targets, explain
+from ..inputs import Classifier, net_and_classes, shape_of_one
 from ..modules import Module
 from .backward import NO_RULES, Gradient
-from .base import Method, across_targets, forward, module_and_classes, same_for_all, settle, shape_of_one
+from .base import Method, across_targets, forward, same_for_all, settle
 
 AT_A_TIME = 16  # copies of x that are held at a time
 
 
 def _mean_gradient(net: Module | Classifier, x: Array, target: Targets, copies: Iterator[Array]) -> Array:
     """The gradient of the target, which is decided at x, on average over copies of x (sample, …) that were moved."""
-    module, classes = module_and_classes(net)
+    module, classes = net_and_classes(net)
     shape = shape_of_one(module, x)
     index = settle(forward(module, x), target, classes).target
     assert index is not None
@@ -74,7 +75,7 @@ class SmoothGrad(Method):
             raise ValueError(f"noise: expected a number ≥ 0, got {self.noise!r}")
 
     def __call__(self, net: Module | Classifier, x: Array, target: Targets = "top") -> Array:
-        shape = shape_of_one(module_and_classes(net)[0], x)
+        shape = shape_of_one(net_and_classes(net)[0], x)
         return _mean_gradient(net, x, target, self._copies(namespace(x).reshape(x, (-1, *shape))))
 
     def _copies(self, x: Array) -> Iterator[Array]:
@@ -82,7 +83,7 @@ class SmoothGrad(Method):
         xp, rng, axes = namespace(x), np.random.default_rng(self.seed), tuple(range(1, x.ndim))
         scale = (xp.max(x, axis=axes, keepdims=True) - xp.min(x, axis=axes, keepdims=True)) * self.noise
         for _ in range(self.samples):
-            noise = backend.beside(rng.standard_normal(x.shape[1:]), x)
+            noise = backend.asarray_like(rng.standard_normal(x.shape[1:]), x)
             yield x + scale * xp.astype(noise, x.dtype)
 
 
@@ -104,7 +105,7 @@ class IntegratedGradients(Method):
         _number("baseline", self.baseline)
 
     def __call__(self, net: Module | Classifier, x: Array, target: Targets = "top") -> Array:
-        shape = shape_of_one(module_and_classes(net)[0], x)
+        shape = shape_of_one(net_and_classes(net)[0], x)
         way = x - self.baseline
         samples = namespace(x).reshape(way, (-1, *shape))
         copies = (self.baseline + samples * ((k + 0.5) / self.steps) for k in range(self.steps))
@@ -113,7 +114,7 @@ class IntegratedGradients(Method):
 
     def missing(self, net: Module | Classifier, x: Array, target: Targets, R: Array) -> Array:
         """y_t(x) − y_t(x₀) − Σ R for each sample and target: the error of the integral. 0 would be complete."""
-        module, classes = module_and_classes(net)
+        module, classes = net_and_classes(net)
         e = settle(forward(module, x), target, classes)
         at_baseline = settle(forward(module, x * 0 + self.baseline), same_for_all(e), None)
         xp, axes = namespace(x), tuple(range(-len(shape_of_one(module, x)), 0))
@@ -142,7 +143,7 @@ class Occlusion(Method):
         _number("value", self.value)
 
     def __call__(self, net: Module | Classifier, x: Array, target: Targets = "top") -> Array:
-        module, classes = module_and_classes(net)
+        module, classes = net_and_classes(net)
         shape = shape_of_one(module, x)
         if len(shape) != 3:
             raise ValueError(f"x: Occlusion covers squares of (height, width, channel), got shape {tuple(x.shape)}")

@@ -8,9 +8,10 @@ from typing import ClassVar
 
 from .. import backend
 from ..backend import Array, like, namespace
-from ..explain import Classifier, Targets
+from ..explain import Targets
+from ..inputs import Classifier, net_and_classes, shape_of_one
 from ..modules import Module
-from .base import Method, module_and_classes, settle, shape_of_one
+from .base import Method, settle
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class Uniform(Method):
     title: ClassVar[str] = "Baseline"
 
     def __call__(self, net: Module | Classifier, x: Array, target: Targets = "top") -> Array:
-        module, classes = module_and_classes(net)
+        module, classes = net_and_classes(net)
         shape = shape_of_one(module, x)
         lead = tuple(x.shape[: x.ndim - len(shape)])
         y = backend.zeros((*lead, *module.output_shape(shape)), x)  # whatever the classes, the answer is the same

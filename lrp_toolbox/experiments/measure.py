@@ -17,9 +17,10 @@ import numpy as np
 
 from .. import backend
 from ..attribution import Method, parse_method
-from ..backend import Array, positive_part, to_numpy
+from ..backend import Array, to_numpy
 from ..data import VOC, ImageNet, Item
 from ..io import Model, load
+from ..kernels import positive_part
 from ..metrics import localisation
 from .store import Found, Row
 from .together import attribute
@@ -115,7 +116,7 @@ class Occlude:
         if outputs:
             x = self.setup.x(item)
             masks = np.stack([item.mask(name, model.preprocessing) for name in outputs])
-            hidden = backend.beside(np.stack([masks, ~masks])[..., None], x)  # (object or context, class, …)
+            hidden = backend.asarray_like(np.stack([masks, ~masks])[..., None], x)  # (object or context, class, …)
             y = to_numpy(model.net(x[None, ...]))[0]
             y_hidden = to_numpy(model.net(backend.namespace(x).where(hidden, backend.zeros((), x), x)))
             for k, method in enumerate(self.methods):

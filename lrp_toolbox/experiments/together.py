@@ -1,124 +1,110 @@
-"""One input, several classes, several methods: what they have in common is done once.
+"""One input, several classes, several methods: what they have in common is computed once.
 
-All share the forward pass. Composites that agree from the output down to some layer are one until there (LRP_CMP with and
-without ♭ differ in the first layer only). Relevances that meet the same rule in a layer go through it side by side, so
-that its denominators are computed once. The numbers are those of the methods by themselves up to rounding; no ledger is
+All share the forward pass. Composites that agree from the output down to some layer share the way back until there (LRP_CMP
+with and without ♭ differ in the first layer only). Relevances that meet the same rule in a layer go through it together, so
+that its denominators are computed once. The numbers are those of the methods by themselves, up to rounding. No ledger is
 kept.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from .. import backend
 from ..attribution import LRP, Method
 from ..attribution.backward import NO_RULES, Walk
 from ..backend import Array, namespace, to_numpy
+from ..composites import RuleTable
+from ..context import join
+from ..inputs import start_relevance
 from ..io import Model
-from ..modules import Add, Concat, Module, Sequential, Trace, fuse
-from ..modules.base import PassingLayer, RuleTree
-from ..modules.container import Container
+from ..modules import Graph, Layer, Module, Trace, fuse
+from ..modules.base import PassingLayer
 from ..rules import AlphaBeta, Rule
 
-TARGETS = 4  # classes that walk back beside each other: of more, the maps of a large net would not fit into memory
+TARGETS = 4  # classes that go back together: the maps of more, in a large net, would not fit into memory
+Rules = Mapping[str, Rule]
 
 
 def attribute(model: Model, x: Array, targets: Sequence[int], methods: Sequence[Method]) -> tuple[Array, list[Array]]:
     """The logits (target) of one input x, as NumPy's; and R (target, …) by each of the methods."""
     net = fuse(model.net)
-    trees = {k: m.composite.resolve(net, tuple(x.shape)).tree for k, m in enumerate(methods) if isinstance(m, LRP)}
-    split = [k for k, tree in trees.items() if _splits(tree)]
-    plain = [k for k in trees if k not in split]
+    tables = {k: m.composite.resolve(net, tuple(x.shape)) for k, m in enumerate(methods) if isinstance(m, LRP)}
+    split = [k for k, table in tables.items() if any(map(_splits, table.rules))]
+    plain = [k for k in tables if k not in split]
     trace = net.trace(x[None, ...])
-    rich = net.trace(x[None, ...], rule=_richest([trees[k] for k in split])) if split else trace
+    rich = net.trace(x[None, ...], context=_richest([tables[k] for k in split]).context()) if split else trace
     found: list[list[Array]] = [[] for _ in methods]
     for first in range(0, len(targets), TARGETS):
-        some = list(targets[first : first + TARGETS])
+        some = np.asarray(targets[first : first + TARGETS])
         for along, members in ((trace, plain), (rich, split)):
             if not members:
                 continue
-            starts = {name: start(along.y, some, name) for name in ("logit", "one")}
+            starts = {name: start_relevance(along.y, some, name) for name in ("logit", "one")}
             Rs = [starts[methods[k].start] for k in members]  # type: ignore[attr-defined]
-            for k, R in zip(members, walk_back(net, along, Rs, [trees[k] for k in members]), strict=True):
+            contexts = [tables[k].context() for k in members]
+            found_here = walk_back(net, along, Rs, [context.rules for context in contexts], contexts[0].name)  # type: ignore[misc]
+            for k, R in zip(members, found_here, strict=True):
                 found[k].append(R)
         for k, method in enumerate(methods):
             if isinstance(method, Walk):
                 found[k].append(_walk(method, net, trace, some))
-            elif k not in trees:
-                found[k].append(method(net, x, some))
+            elif k not in tables:
+                found[k].append(method(net, x, some.tolist()))
     relevances = [parts[0] if len(parts) == 1 else namespace(*parts).concat(parts, axis=0) for parts in found]
     return to_numpy(trace.y)[0, list(targets)], relevances
 
 
-def start(y: Array, targets: Sequence[int], name: str = "logit") -> Array:
-    """(target, class) from the logits y (1, class): each target's own, or 1, and 0 elsewhere."""
-    one_hot = backend.beside(np.asarray(targets)[:, None] == np.arange(y.shape[-1]), y)
-    return namespace(y).where(one_hot, y if name == "logit" else backend.ones((), y), backend.zeros((), y))
-
-
-def _walk(method: Walk, net: Module, trace: Trace, targets: Sequence[int]) -> Array:
-    """R (target, …) by a method that is `net` with other steps back; along the trace of `net`, where it is no more."""
+def _walk(method: Walk, net: Module, trace: Trace, targets: np.ndarray[tuple[int], np.dtype[np.int64]]) -> Array:
+    """R (target, …) by a method that is `net` with other steps back; along the trace of `net`, if it has the same nodes."""
     walked = method.rewired(net)
-    if not (isinstance(net, Container) and isinstance(walked, Container) and walked.names == net.names):
+    if not (isinstance(net, Graph) and isinstance(walked, Graph) and walked.names == net.names):
         trace = walked.trace(trace.x)
-    rules = NO_RULES.resolve(walked, tuple(trace.x.shape[1:])).tree
-    return walked.relprop(trace, start(trace.y, targets, method.start), rules)
+    context = NO_RULES.resolve(walked, tuple(trace.x.shape[1:])).context()
+    return walked.relprop(trace, start_relevance(trace.y, targets, method.start), context)
 
 
 # ---- A trace that serves several composites ---------------------------------------------------------------------------
 
 
-def _splits(tree: RuleTree) -> bool:
-    """Whether some rule is αβ in two parts. These come with y in one product, of which y is the sum: but for rounding, so
-    that such a trace is for αβ alone."""
-    if isinstance(tree, Rule):
-        return isinstance(tree, AlphaBeta) and (tree.alpha not in (0, 1) or tree.renormalize)
-    return any(_splits(branch) for branch in tree)
+def _splits(rule: Rule) -> bool:
+    """Whether the rule is αβ in two parts. Its denominators come with y in one product, and y is their sum: this rounds
+    differently, so that such a trace is for αβ only."""
+    return isinstance(rule, AlphaBeta) and (rule.alpha not in (0, 1) or rule.renormalize)
 
 
-def _richest(trees: Sequence[RuleTree]) -> RuleTree:
+def _richest(tables: Sequence[RuleTable]) -> RuleTable:
     """One rule for each layer to trace by: αβ in two parts where a composite has it."""
-    if isinstance(trees[0], Rule):
-        return next(filter(_splits, trees), trees[0])
-    return tuple(_richest(branches) for branches in zip(*trees, strict=True))
+    rules = [next(filter(_splits, of_layer), of_layer[0]) for of_layer in zip(*(t.rules for t in tables), strict=True)]
+    return RuleTable("richest", tables[0].layers, tuple(rules), tables[0].root)
 
 
 # ---- The way back ----------------------------------------------------------------------------------------------------
 
 
-def walk_back(net: Module, trace: Trace, R: Sequence[Array], trees: Sequence[RuleTree]) -> list[Array]:
+def walk_back(net: Module, trace: Trace, R: Sequence[Array], rules: Sequence[Rules], name: str = "") -> list[Array]:
     """The relevances of the input of `net`, one for each pair of a relevance of its output, (target, …), and rules.
 
-    What is one and the same array in R, and meets the same rules, is one and the same array in what comes out.
+    Arrays of R that are the same object, and meet the same rules, give the same object.
     """
-    if not isinstance(net, Container):
-        return _through(net, trace, R, trees)
-    columns = [list(column) for column in zip(*trees, strict=True)]  # for each child: its rules in all trees
-    if isinstance(net, Sequential):
-        R = list(R)
-        for child, t, rules in reversed(list(zip(net, trace.children, columns, strict=True))):
-            R = walk_back(child, t, R, rules)
-        return R
-    if isinstance(net, Add):
-        sums = _through(net.join, trace.children[-1], R, columns[-1])
-        given = [_each(lambda a, k=k: a[..., k], sums) for k in range(len(net))]
-    elif isinstance(net, Concat):
-        ends = np.cumsum([0, *(t.y.shape[-1] for t in trace.children)]).tolist()
-        given = [_each(lambda a, k=k: a[..., ends[k] : ends[k + 1]], R) for k in range(len(net))]
-    else:
-        raise TypeError(f"net: expected Sequential, Concat or Add, got {type(net).__name__}")
-    children: Sequence[Module] = list(net)
-    taken = [walk_back(c, t, r, rules) for c, t, r, rules in zip(children, trace.children, given, columns, strict=False)]
-    return _each(lambda *branches: sum(branches[1:], branches[0]), *taken)
+    if isinstance(net, Layer):
+        return _through(net, trace, R, [of_layer[name] for of_layer in rules])
+    assert isinstance(net, Graph)
+    arrived: dict[str, Sequence[Array]] = {net.output: R}
+    for node, t in zip(reversed(net.nodes), reversed(trace.children), strict=True):
+        R_in = walk_back(node.module, t, arrived.pop(node.name), rules, join(name, node.name))
+        for k, value in enumerate(node.reads):
+            part = _each(lambda r, k=k: r[k], R_in) if node.module.several_inputs else R_in
+            arrived[value] = _each(lambda a, b: a + b, arrived[value], part) if value in arrived else part
+    return list(arrived[net.inputs[0]])
 
 
-def _through(layer: Module, trace: Trace, R: Sequence[Array], rules: Sequence[Rule]) -> list[Array]:
-    """`layer.relprop` of every R by its rule: equal questions are asked once, and those of a rule side by side."""
+def _through(layer: Layer, trace: Trace, R: Sequence[Array], rules: Sequence[Rule]) -> list[Array]:
+    """`layer.relprop` of every R by its rule: the same question is asked once, and those of one rule together."""
     asked: dict[Rule, dict[int, Array]] = {}
     for r, rule in zip(R, rules, strict=True):
-        asked.setdefault(layer.takes(rule), {})[id(r)] = r
+        asked.setdefault(layer.effective_rule(rule), {})[id(r)] = r
     answers: dict[tuple[Rule, int], Array] = {}
     for rule, questions in asked.items():
         several = list(questions.values())
@@ -127,13 +113,14 @@ def _through(layer: Module, trace: Trace, R: Sequence[Array], rules: Sequence[Ru
             continue
         R_in, row = layer.relprop(trace, namespace(*several).concat(several, axis=0), rule), 0
         for r in several:
-            answers[rule, id(r)] = R_in[row : row + r.shape[0], ...]
+            rows = slice(row, row + r.shape[0])
+            answers[rule, id(r)] = tuple(part[rows] for part in R_in) if layer.several_inputs else R_in[rows]
             row += r.shape[0]
-    return [answers[layer.takes(rule), id(r)] for r, rule in zip(R, rules, strict=True)]
+    return [answers[layer.effective_rule(rule), id(r)] for r, rule in zip(R, rules, strict=True)]
 
 
 def _each(f: Callable[..., Array], *lists: Sequence[Array]) -> list[Array]:
-    """f of the first arrays, of the second, …; once for what is one and the same."""
+    """f of the first arrays, of the second, …; once for the same objects."""
     known: dict[tuple[int, ...], Array] = {}
     for arrays in zip(*lists, strict=True):
         key = tuple(map(id, arrays))

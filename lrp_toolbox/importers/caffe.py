@@ -31,8 +31,9 @@ from .. import modules
 from ..backend import Array
 from ..data import Preprocessing
 from ..io import BROKEN, Model, ModelFormatError, brief, read_at_most
+from ..kernels.windows import as_pair
 from ..modules import Module
-from ..modules.base import Shape, as_pair
+from ..modules.base import Shape
 from ..zoo import class_names
 from . import hdf5
 from .graph import MOST_LAYERS, Node, build, require_size
@@ -570,16 +571,16 @@ class _Converter:
             raise ValueError(f"expected names to be unique, found another layer {node.name!r}")
         self.nodes[node.name] = node
 
-    def join(self, name: str, values: list[_Value], kind: type[modules.Add] | type[modules.Concat]) -> _Value:
+    def join(self, name: str, values: list[_Value], module: Module) -> _Value:
         """A node that adds or concatenates, and its value."""
         shapes = [v.shape for v in values]
-        fit = [(v.shape, v.maps) if kind is modules.Add else v.shape[:-1] for v in values]
+        fit = [(v.shape, v.maps) if isinstance(module, modules.Sum) else v.shape[:-1] for v in values]
         if any(f != fit[0] for f in fit):
             raise ValueError(f"expected inputs that fit together, found the shapes {_listed(map(str, shapes))}")
         if len(values) == 1:
             return values[0]
-        self._make(Node(name, tuple(v.key for v in values), kind))
-        if kind is modules.Add:
+        self._make(Node(name, tuple(v.key for v in values), module))
+        if isinstance(module, modules.Sum):
             return replace(values[0], key=name)
         return _Value(name, (*shapes[0][:-1], sum(s[-1] for s in shapes)), sum((v.maps for v in values), ()))
 
@@ -725,7 +726,7 @@ def _flatten(net: _Converter, layer: Any, values: list[_Value]) -> _Value:
 def _concat(net: _Converter, layer: Any, values: list[_Value]) -> _Value:
     p = layer.concat_param
     values[0].require_channel_axis(p.concat_dim if p.HasField("concat_dim") else p.axis)
-    return net.join(layer.name, values, modules.Concat)
+    return net.join(layer.name, values, modules.Concatenation())
 
 
 def _eltwise(net: _Converter, layer: Any, values: list[_Value]) -> _Value:
@@ -737,7 +738,7 @@ def _eltwise(net: _Converter, layer: Any, values: list[_Value]) -> _Value:
     for k, (c, x) in enumerate(zip(p.coeff, values, strict=False)):
         if c != 1:
             values[k] = net.add(f"{layer.name}/{k + 1}", x, modules.Scale(np.full(x.shape[-1:], c, net.weights.dtype)))
-    return net.join(layer.name, values, modules.Add)
+    return net.join(layer.name, values, modules.Sum())
 
 
 _LAYERS: dict[str, _Layer] = {

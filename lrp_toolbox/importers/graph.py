@@ -1,40 +1,33 @@
-"""From a graph of layers, as frameworks write them down, to nested Sequentials and branches.
-
-A framework lists nodes with the names of what they read. Here every join (Concat or Add) becomes a module whose branches
-begin where all paths to the join last came through one place, its dominator. What two branches share beyond that place
-stands in both: that is exact, forward and backward, since relevance and gradients are linear in what comes from above.
-"""
+"""From the layers that a file lists, in any order, to a Graph (or a Sequential, if each layer reads the one before it)."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from ..io import ModelFormatError
-from ..modules import Identity, Module, Sequential
-from ..modules.container import Branches
+from ..modules import Graph, Identity, Module, Sequential
 
 MOST_LAYERS = 10_000  # that a file may describe
-MOST_COPIES = 20  # a graph that needs more modules than so many times its nodes is refused
-MOST_NESTED = 64  # branches within branches: as deep as Python follows modules within modules, and more than networks have
 MOST_NUMBERS = 1 << 28  # in a map
 
 
 @dataclass(frozen=True)
 class Node:
-    """A layer of one input, or a join of several: then `module` is Concat or Add itself."""
+    """A layer, and the names of the values that it reads."""
 
     name: str
     inputs: tuple[str, ...]
-    module: Module | type[Branches]
+    module: Module
 
 
-def build(nodes: Sequence[Node], source: str, target: str, where: str = "net") -> Sequential:
+def build(nodes: Sequence[Node], source: str, target: str, where: str = "net") -> Graph:
     """The net from the value named `source` to the one named `target`, which a node of that name makes.
 
-    Nodes that do not lead from the one to the other are left out. Raises ModelFormatError, which begins with `where`, for
-    names that occur twice or not at all, for cycles, and for branches that are nested or share beyond all measure.
+    Nodes that `target` does not depend on are left out. Raises ModelFormatError, which begins with `where`, for names that
+    occur twice or not at all, and for cycles.
     """
     by_name: dict[str, Node] = {}
     for node in nodes:
@@ -42,9 +35,9 @@ def build(nodes: Sequence[Node], source: str, target: str, where: str = "net") -
             raise ModelFormatError(f"{where}: {node.name}: expected names to be unique, found two layers of that name")
         by_name[node.name] = node
     order = _in_order(by_name, source, target, where)
-    dominator = _dominators(by_name, order, source)
-    left = [MOST_COPIES * len(order)]
-    return Sequential(_chain(by_name, dominator, target, source, left, where) or [("identity", Identity())])
+    if all(by_name[name].inputs == (before,) for before, name in pairwise([source, *order])):
+        return Sequential([(name, by_name[name].module) for name in order] or [("identity", Identity())])
+    return Graph([(name, by_name[name].module, by_name[name].inputs) for name in order], (source,), target)
 
 
 def require_size(shape: Sequence[int], where: str) -> None:
@@ -80,46 +73,3 @@ def _in_order(by_name: dict[str, Node], source: str, target: str, where: str) ->
         elif following not in state:
             stack.append((following, nothing, name))
     return order
-
-
-def _dominators(by_name: dict[str, Node], order: list[str], source: str) -> dict[str, str]:
-    """For every node, the last place that all paths to it come through (Cooper, Harvey and Kennedy 2001, on a DAG)."""
-    rank = {source: 0, **{name: k + 1 for k, name in enumerate(order)}}
-    dominator = {source: source}
-    for name in order:
-        common, *others = by_name[name].inputs
-        for other in others:
-            while common != other:
-                if rank[common] > rank[other]:
-                    common = dominator[common]
-                else:
-                    other = dominator[other]
-        dominator[name] = common
-    return dominator
-
-
-def _chain(
-    by_name: dict[str, Node], dominator: dict[str, str], name: str, start: str, left: list[int], where: str, depth: int = 0
-) -> list[tuple[str, Module]]:
-    """The modules from the value `start` to the value `name`, in order."""
-    if depth > MOST_NESTED:
-        raise ModelFormatError(f"{where}: {name}: expected branches within branches at most {MOST_NESTED} deep, found more")
-    chain: list[tuple[str, Module]] = []
-    while name != start:
-        node, left[0] = by_name[name], left[0] - 1
-        if left[0] < 0:
-            raise ModelFormatError(f"{where}: {name}: branches share so much that the net would not end")
-        if isinstance(node.module, Module):
-            [previous] = node.inputs
-            chain.append((node.name, node.module))
-        else:
-            previous = dominator[name]
-            branches = []
-            for k, value in enumerate(node.inputs, 1):
-                inner = _chain(by_name, dominator, value, previous, left, where, depth + 1)
-                branches.append(inner[0] if len(inner) == 1 else (str(k), Sequential(inner) if inner else Identity()))
-            if len({branch for branch, _ in branches}) < len(branches):  # the same module reads the same value twice
-                branches = [(str(k), module) for k, (_, module) in enumerate(branches, 1)]
-            chain.append((node.name, node.module(branches)))
-        name = previous
-    return chain[::-1]

@@ -28,15 +28,16 @@ import numpy as np
 from ..backend import Array
 from ..data import Preprocessing
 from ..io import MOST_TEXT, Model, ModelFormatError, brief, read_at_most
+from ..kernels.windows import as_pair
 from ..modules import (
-    Add,
     AvgPool,
     BatchNorm,
     ClippedReLU,
-    Concat,
+    Concatenation,
     Conv,
     Dropout,
     Flatten,
+    Graph,
     Identity,
     LeakyReLU,
     Linear,
@@ -46,13 +47,12 @@ from ..modules import (
     PReLU,
     ReLU,
     Scale,
-    Sequential,
     Sigmoid,
     SoftMax,
+    Sum,
     Tanh,
 )
-from ..modules.base import Shape, as_pair
-from ..modules.container import Branches
+from ..modules.base import Shape
 from ..zoo import VGG_BLOCKS, class_names
 from . import hdf5
 from .graph import MOST_LAYERS, MOST_NUMBERS, Node, build, require_size
@@ -536,7 +536,7 @@ class _Graph:
     calls: int = 0
     left_off: str = ""  # the activation at the end
 
-    def net(self, model: _Layer, shape: Shape, first: Shape, logits: bool) -> tuple[Sequential, Shape]:
+    def net(self, model: _Layer, shape: Shape, first: Shape, logits: bool) -> tuple[Graph, Shape]:
         """The net, and the shape of what comes out."""
         x = _Value(INPUT, shape)
         if first != shape:
@@ -566,12 +566,12 @@ class _Graph:
             shape = tuple(module.output_shape(x.shape))
         except ValueError as error:
             raise ModelFormatError(f"{self.where}: {name}: {error}") from error
-        return self._enter(name, (x.name,), module, shape, module.keeps_sign(x.nonneg))
+        return self._enter(name, (x.name,), module, shape, module.output_is_nonnegative(x.nonneg))
 
-    def join(self, layer: _Layer, kind: type[Branches], inputs: Sequence[_Value], shape: Shape) -> _Value:
-        return self._enter(layer.name, tuple(x.name for x in inputs), kind, shape, all(x.nonneg for x in inputs))
+    def join(self, layer: _Layer, module: Module, inputs: Sequence[_Value], shape: Shape) -> _Value:
+        return self._enter(layer.name, tuple(x.name for x in inputs), module, shape, all(x.nonneg for x in inputs))
 
-    def _enter(self, name: str, inputs: tuple[str, ...], module: Module | type[Branches], shape: Shape, nonneg: bool) -> _Value:
+    def _enter(self, name: str, inputs: tuple[str, ...], module: Module, shape: Shape, nonneg: bool) -> _Value:
         require_size(shape, f"{self.where}: {name}")
         free = next(n for n in (name, *(f"{name}_{k}" for k in range(2, len(self.nodes) + 3))) if n not in self.nodes)
         self.nodes[free] = Node(free, inputs, module)
@@ -880,14 +880,14 @@ def _dropout(graph: _Graph, layer: _Layer, x: _Value) -> _Value:
 def _add(graph: _Graph, layer: _Layer, inputs: Sequence[_Value]) -> _Value:
     if len({x.shape for x in inputs}) != 1:
         layer.fail(f"expected inputs of one shape, found {', '.join(str(x.shape) for x in inputs) or 'none'}")
-    return graph.join(layer, Add, inputs, inputs[0].shape)
+    return graph.join(layer, Sum(), inputs, inputs[0].shape)
 
 
 def _concatenate(graph: _Graph, layer: _Layer, inputs: Sequence[_Value]) -> _Value:
     if len({x.shape[:-1] for x in inputs}) != 1:
         layer.fail(f"expected inputs that differ in their channels only, found {', '.join(str(x.shape) for x in inputs)}")
     layer.last("axis", inputs[0].shape)
-    return graph.join(layer, Concat, inputs, (*inputs[0].shape[:-1], sum(x.shape[-1] for x in inputs)))
+    return graph.join(layer, Concatenation(), inputs, (*inputs[0].shape[:-1], sum(x.shape[-1] for x in inputs)))
 
 
 Converter = Callable[[_Graph, _Layer, _Value], _Value]

@@ -78,14 +78,14 @@ def read_torch(
     if len(over) != inputs or not all(math.isfinite(s) and s >= 1 for s in over):
         raise ValueError(f"std: expected {inputs} numbers ≥ 1, for pixels of 0 to 255, got {brief(over)}")
     divided = Sequential([("std", Scale(1 / np.asarray(over))), *net.items()])
-    preprocessing, net = fold(Preprocessing((SIZE, SIZE), fit, order, minus), divided)
+    preprocessing, folded = fold(Preprocessing((SIZE, SIZE), fit, order, minus), divided)
     try:
-        output = net.output_shape(preprocessing.shape)
+        output = folded.output_shape(preprocessing.shape)
     except ValueError as error:
         raise ModelFormatError(f"{path}: {name} on {SIZE} × {SIZE}: {brief(error)}") from error
     summary = f"Imported from {path.name}, {name} as torchvision has it."
     classes = class_names(labels, output[0])
-    return Model(path.stem, net, classes, preprocessing, summary, card=f"# {path.stem}\n\n{summary}\n")
+    return Model(path.stem, folded, classes, preprocessing, summary, card=f"# {path.stem}\n\n{summary}\n")
 
 
 USUAL: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {  # mean and standard deviation, torchvision's times 255

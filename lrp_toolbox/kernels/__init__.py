@@ -1,1 +1,91 @@
-"""The fast paths of `apply` and `apply_T`. `modules/windows.py` is the plain reference; the numbers are the same."""
+"""What the heavy arithmetic is done with: one set of functions for each kind of array.
+
+    plain   any array module, and Fractions: the reference, short and readable
+    cpu     NumPy's float32 and float64: tiles that fit the cache, spread over threads
+    gpu     CuPy's float32 and float64: few launches, products by cuBLAS
+
+The three modules have the same functions with the same signatures. `of(*arrays)` picks one. The functions below are for
+formulas that work on each element by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from ..backend import Array, Number, like, namespace, smallest_divisor
+from . import cpu, gpu, plain
+
+FAST = {"numpy": cpu, "cupy": gpu}
+DTYPES = (np.float32, np.float64, np.bool_)  # of the arrays they are for: floats, and masks
+
+
+def of(*arrays: Array) -> ModuleType:
+    """The kernels for these arrays: `cpu` or `gpu` if all are floats (or masks) of NumPy or of CuPy, else `plain`."""
+    owners = {type(a).__module__.partition(".")[0] for a in arrays}
+    fast = FAST.get(owners.pop(), plain) if len(owners) == 1 else plain
+    return fast if fast is not plain and all(a.dtype in DTYPES for a in arrays) else plain
+
+
+def elementwise(f: Callable[..., Array], *arrays: Array) -> Array:
+    """f(*arrays), for an f that works on each element by itself."""
+    result: Array = of(*arrays).elementwise(f, *arrays)
+    return result
+
+
+def total(f: Callable[..., Array], lead: int, *arrays: Array) -> Array:
+    """Σ f(*arrays) over all axes but the first `lead`, in double precision (exact if the arrays are exact).
+
+    f works on each element by itself, and the first array has all axes.
+    """
+    return of(*arrays).total(f, lead, *arrays)
+
+
+def positive_part(x: Array) -> Array:
+    """x⁺ = max(x, 0)."""
+    return elementwise(lambda x: namespace(x).maximum(x, like(0, x)), x)
+
+
+def negative_part(x: Array) -> Array:
+    """x⁻ = min(x, 0)."""
+    return elementwise(lambda x: namespace(x).minimum(x, like(0, x)), x)
+
+
+def zero_unless(a: Array, where: Array) -> Array:
+    """a where `where`, else 0."""
+    return of(a).zero_unless(a, where)
+
+
+def quotient(a: Array, b: Array, nothing: Array) -> Array:
+    """a / b, and 0 where the mask `nothing` says that b cannot be divided by."""
+    return of(a, b).quotient(a, b, nothing)
+
+
+def signed(value: Number, x: Array) -> Array:
+    """value · sign(x), with sign(0) = +1."""
+    return of(x).signed(like(value, x), x)
+
+
+def vanishes(z: Array) -> Array:
+    """Where z is too small to divide by: 0 or, in floats, a sum of subnormal numbers, which have lost their digits."""
+    smallest = smallest_divisor(z)
+    return abs(z) < smallest if smallest else z == 0
+
+
+def divide(R: Array, z: Array, eps: Number = 0) -> Array:
+    """s_j = R_j / (z_j + ε · sign(z_j)), with sign(0) = +1; and 0 where the denominator vanishes (see `vanishes`)."""
+    return elementwise(lambda R, z: _divide(R, z, eps), R, z)
+
+
+def _divide(R: Array, z: Array, eps: Number) -> Array:
+    if eps:
+        z = z + signed(eps, z)
+    return R / z if never_vanishes(z, eps) else quotient(R, z, vanishes(z))
+
+
+def never_vanishes(z: Any, eps: Number) -> bool:
+    """Whether ε alone makes every denominator large enough to divide by."""
+    return eps > 0 and eps > smallest_divisor(z)

@@ -1,10 +1,10 @@
-"""Convolution and elementwise formulas for NumPy floats: tiles of about the cache's size, spread over threads.
+"""The kernels for NumPy's floats: tiles of about the size of the cache, spread over threads.
 
-A convolution is a matrix product once every window is written out as a row (im2col). Whole layers written out would go
-through memory; a tile of rows stays in the cache until BLAS has read it. The transposed convolution goes the other way:
-one product gives what each window hands to each of its places, and these are added up while they are in the cache.
+A convolution is a matrix product once every window is written out as a row (im2col). A whole layer written out would not
+fit the cache; a tile of rows does, and BLAS reads it from there. The transposed convolution works the other way round: one
+product gives what each window contributes to each of its places, and these are added up while they are in the cache.
 
-`np.matmul` and ufuncs release the GIL, so that a thread works on each tile, with one BLAS thread to itself. The number of
+`np.matmul` and ufuncs release Python's lock, so several threads can work on tiles, each with one BLAS thread. The number of
 threads is LRP_NUM_THREADS, or as many as this process may use.
 """
 
@@ -18,33 +18,24 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from functools import cache
 from itertools import pairwise
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 from threadpoolctl import ThreadpoolController
 
+from ..backend import Number
+from ..weights import Derived, Given, Joined, Weights
+from . import plain
+from .windows import Windows
+
 Array = Any  # numpy.ndarray, wherever it stands here
 
 TILE = 1 << 20  # bytes of a tile; at least as many as the weights have, since BLAS packs these anew for each tile
-PIECE = 1 << 18  # most elements of a piece of an elementwise formula
-WORTH = 1 << 22  # multiplications of a convolution from which on more than one thread pays
+PIECE = 1 << 18  # maximum number of elements of a piece of an elementwise formula
+WORTH = 1 << 22  # multiplications of a convolution from which more than one thread is faster
 BLOCK = 1 << 18  # weights of a dense layer that are worked on at a time
-PART = 1 << 16  # weights from which on more than one thread pays to work out parts of them
-
-
-class Windows(Protocol):
-    """Where windows lie; `lrp_toolbox.modules.windows.Windows`."""
-
-    @property
-    def kernel(self) -> tuple[int, int]: ...
-    @property
-    def stride(self) -> tuple[int, int]: ...
-    @property
-    def padding(self) -> tuple[tuple[int, int], tuple[int, int]]: ...
-    @property
-    def dilation(self) -> tuple[int, int]: ...
-    def counts(self, size: tuple[int, int]) -> tuple[int, int]: ...
+PART = 1 << 16  # weights from which more than one thread is faster to derive others from them
 
 
 # ---- threads ---------------------------------------------------------------------------------------------------------
@@ -152,18 +143,14 @@ def _scratch(name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
 # ---- convolution -----------------------------------------------------------------------------------------------------
 
 
-def suits(*arrays: Any) -> bool:
-    """Whether the fast paths are made for these arrays: NumPy's, of float32 or float64."""
-    return all(isinstance(a, np.ndarray) and a.dtype in (np.float32, np.float64) for a in arrays)
-
-
-def correlate(x: Array, w: Array, windows: Windows, groups: int) -> Array:
+def correlate(x: Array, w: Weights, windows: Windows, groups: int) -> Array:
     """y_j = Σ_i x_i w_ij over the windows: x (…, h, w, in), w (kh, kw, in / groups, out) → (…, rows, columns, out)."""
+    if _is_depthwise(w, groups):
+        return plain.correlate(x, w, windows, groups)
     maps = x.reshape(-1, *x.shape[-3:])
     rows, columns = windows.counts(maps.shape[1:3])
     y = np.empty((len(maps), rows, columns, w.shape[3]), x.dtype)
-    channels, outputs = w.shape[2], w.shape[3] // groups
-    matrices = [np.ascontiguousarray(part).reshape(-1, outputs) for part in np.split(w, groups, axis=3)]
+    channels, outputs, matrices = _matrices(w, groups)
 
     def work(tile: Tile) -> None:
         out = y[tile].reshape(-1, y.shape[3])
@@ -174,17 +161,18 @@ def correlate(x: Array, w: Array, windows: Windows, groups: int) -> Array:
             seen[...] = view
             np.matmul(seen.reshape(len(out), -1), matrix, out=out[:, g * outputs : (g + 1) * outputs])
 
-    spread(work, _tiles(len(maps), rows, columns, matrices[0], least=1))
+    spread(work, _tiles(len(maps), rows, columns, matrices[0], minimum=1))
     return y.reshape(*x.shape[:-3], *y.shape[1:])
 
 
-def correlate_T(s: Array, w: Array, windows: Windows, size: tuple[int, int], groups: int) -> Array:
+def correlate_T(s: Array, w: Weights, windows: Windows, size: tuple[int, int], groups: int) -> Array:
     """The transpose of `correlate`: Σ_j w_ij s_j on the map of `size`, for s (…, rows, columns, out)."""
+    if _is_depthwise(w, groups):
+        return plain.correlate_T(s, w, windows, size, groups)
     maps = s.reshape(-1, *s.shape[-3:])
     rows, columns = maps.shape[1:3]
-    channels, outputs = w.shape[2], w.shape[3] // groups
+    channels, outputs, matrices = _matrices(w, groups)
     out = np.zeros((len(maps), *size, channels * groups), s.dtype)
-    matrices = [np.ascontiguousarray(part).reshape(-1, outputs).T for part in np.split(w, groups, axis=3)]
     (kh, kw), (stride, step), (down, right) = windows.kernel, windows.stride, windows.dilation
     (top, _), (left, _) = windows.padding
     high = (kh - 1) * down + 1  # rows that a window spans
@@ -196,7 +184,7 @@ def correlate_T(s: Array, w: Array, windows: Windows, size: tuple[int, int], gro
         n, count = s_tile.shape[:2]
         strip = _scratch("strip", (n, (count - 1) * stride + high, wide, channels * groups), s.dtype)
         strip[...] = 0
-        for g, matrix in enumerate(matrices):
+        for g, matrix in enumerate(m.T for m in matrices):
             given = _scratch("written out", (n * count * columns, matrix.shape[1]), s.dtype)
             np.matmul(s_tile[..., g * outputs : (g + 1) * outputs].reshape(len(given), -1), matrix, out=given)
             given = given.reshape(n, count, columns, kh, kw, channels)
@@ -211,14 +199,26 @@ def correlate_T(s: Array, w: Array, windows: Windows, size: tuple[int, int], gro
             out[tile[0], start : start + inside.shape[1], : inside.shape[2]] += inside
 
     overlap = -(-high // stride)  # tiles that are this many rows high touch none but their neighbours
-    spread(work, _tiles(len(maps), rows, columns, matrices[0].T, least=overlap))
+    spread(work, _tiles(len(maps), rows, columns, matrices[0], minimum=overlap))
     return out.reshape(*s.shape[:-3], *out.shape[1:])
+
+
+def _is_depthwise(w: Weights, groups: int) -> bool:
+    """Whether each channel has a convolution of its own: a matrix product would have one column."""
+    return groups > 1 and w.shape[2] == 1
+
+
+def _matrices(w: Weights, groups: int) -> tuple[int, int, list[Array]]:
+    """Channels and outputs of one group, and for each group its weights as (kh · kw · channels, outputs)."""
+    outputs = w.shape[3] // groups
+    parts = np.split(whole(w), groups, axis=3)
+    return w.shape[2], outputs, [np.ascontiguousarray(part).reshape(-1, outputs) for part in parts]
 
 
 Tile = tuple[slice, slice]  # maps, rows: some rows of one map, or all rows of some
 
 
-def _tiles(maps: int, rows: int, columns: int, matrix: Array, least: int) -> list[Tile]:
+def _tiles(maps: int, rows: int, columns: int, matrix: Array, minimum: int) -> list[Tile]:
     """Tiles of about TILE bytes, as many as there are threads, or a multiple.
 
     `matrix` has the weights, and as many rows as a window is written out to.
@@ -229,7 +229,7 @@ def _tiles(maps: int, rows: int, columns: int, matrix: Array, least: int) -> lis
         count = -(-count // threads()) * threads()
     if count <= maps:
         return [(part, slice(0, rows)) for part in _parts(maps, count)]
-    parts = _parts(rows, min(-(-count // maps), max(1, rows // least)))
+    parts = _parts(rows, min(-(-count // maps), max(1, rows // minimum)))
     return [(slice(n, n + 1), part) for n in range(maps) for part in parts]
 
 
@@ -276,15 +276,16 @@ def _seen(strip: Array, windows: Windows, columns: int) -> Array:
 # ---- dense layers ----------------------------------------------------------------------------------------------------
 
 
-def dense(x: Array, w: Any, inputs: int) -> Array:
-    """Σ_i x_i w_ij: x (…, in), w (in, out), which may be Lazy → (…, out).
+def dense(x: Array, w: Weights) -> Array:
+    """Σ_i x_i w_ij: x (…, in), w (in, out) → (…, out).
 
-    It takes as long as reading the weights, and so reads only the rows of inputs that are not 0.
+    This takes as long as reading the weights, so only the rows of inputs that are not 0 are read.
     """
-    rows, sides = x.reshape(-1, inputs), _side_by_side(w)
-    ends = np.cumsum([side[:1].shape[1] for side in sides])
+    inputs = w.shape[0]
+    rows, sides = x.reshape(-1, inputs), _sides(w)
+    ends = np.cumsum([side.shape[1] for side in sides])
     used: Any = np.flatnonzero(rows.any(axis=0)) if len(rows) <= FEW else np.arange(inputs)
-    skip = 4 * len(used) < 3 * inputs  # gathering rows costs something, too
+    skip = 4 * len(used) < 3 * inputs  # gathering rows has its own cost
     blocks = _blocks(len(used) if skip else inputs, ends[0])
     runs = [blocks[k::RUNS] for k in range(min(RUNS, len(blocks)))]  # as many for any number of threads: the same sums
     sums = np.zeros((len(runs), len(rows), ends[-1]), x.dtype)
@@ -294,37 +295,38 @@ def dense(x: Array, w: Any, inputs: int) -> Array:
         for block in runs[k]:
             part = used[block] if skip else block
             for side, out in zip(sides, parts, strict=True):
-                out += rows[:, part] @ side[part]
+                out += rows[:, part] @ side.rows(part)
 
     spread(work, range(len(runs)))
     return sums.sum(axis=0).reshape(*x.shape[:-1], ends[-1])
 
 
-def dense_T(s: Array, w: Any, inputs: int) -> Array:
+def dense_T(s: Array, w: Weights) -> Array:
     """Σ_j w_ij s_j: s (…, out), w (in, out) → (…, in)."""
-    rows, sides = s.reshape(-1, s.shape[-1]), _side_by_side(w)
-    ends = np.cumsum([side[:1].shape[1] for side in sides])
+    inputs = w.shape[0]
+    rows, sides = s.reshape(-1, s.shape[-1]), _sides(w)
+    ends = np.cumsum([side.shape[1] for side in sides])
     given = np.split(rows, ends[:-1], axis=-1)
     out = np.empty((len(rows), inputs), s.dtype)
 
     def work(block: slice) -> None:
-        np.matmul(given[0], sides[0][block].T, out=out[:, block])
+        np.matmul(given[0], sides[0].rows(block).T, out=out[:, block])
         for s_part, side in zip(given[1:], sides[1:], strict=True):
-            out[:, block] += s_part @ side[block].T
+            out[:, block] += s_part @ side.rows(block).T
 
     blocks = _blocks(inputs, ends[0])
-    if hasattr(w, "shape"):  # nothing is worked out that should stay in the cache
+    if isinstance(w, Given):  # no rows are derived that should stay in the cache
         blocks = _parts(inputs, min(RUNS, len(blocks)))
     spread(work, blocks)
     return out.reshape(*s.shape[:-1], inputs)
 
 
-def _side_by_side(w: Any) -> tuple[Any, ...]:
-    """The arrays that w is joined of, if it is: a block of each is read while it is in the cache, and nothing copied."""
-    return w.arrays if getattr(w, "joins", False) else (w,)
+def _sides(w: Weights) -> tuple[Weights, ...]:
+    """The weights that w is joined of, or w alone: a block of each is read while it is in the cache, and none is copied."""
+    return w.sides if isinstance(w, Joined) else (w,)
 
 
-FEW = 16  # samples (and targets) up to which a dense layer waits for memory rather than for arithmetic
+FEW = 16  # samples (and targets) up to which reading the weights takes longer than multiplying
 RUNS = 8
 
 
@@ -334,34 +336,42 @@ def _blocks(inputs: int, out: int) -> list[slice]:
     return [slice(first, min(first + step, inputs)) for first in range(0, inputs, step)]
 
 
-def evaluated(w: Any) -> Array:
-    """The whole of a Lazy array, by all threads; see `lrp_toolbox.backend.Lazy`."""
-    first = w
-    while not hasattr(first, "shape"):
-        first = first.arrays[0]
-    places = list(np.ndindex(first.shape[:-2]))
-    if len(places) < 2 or not suits(first) or first.size < PART:
-        return w[...]
-    row = w[(*places[0], slice(1))]
-    out = np.empty((*first.shape[:-1], row.shape[-1]), row.dtype)
+def whole(w: Weights) -> Array:
+    """All of the weights as one array. Derived ones of a convolution are computed by all threads, tap by tap."""
+    taps = list(np.ndindex(w.shape[:-2]))
+    if not isinstance(w, (Derived, Joined)) or len(taps) < 2 or int(np.prod(w.shape)) < PART:
+        return w.array()
+    first = w.rows(taps[0])
+    out = np.empty(w.shape, first.dtype)
+    out[taps[0]] = first
 
-    def work(place: tuple[int, ...]) -> None:
-        out[place] = w[place]
+    def work(tap: tuple[int, ...]) -> None:
+        out[tap] = w.rows(tap)
 
-    spread(work, places)
+    spread(work, taps[1:])
     return out
 
 
 # ---- elementwise -----------------------------------------------------------------------------------------------------
 
 
-def pays(*arrays: Array) -> bool:
-    """Whether an elementwise formula over these arrays is large enough to be worth cutting."""
-    return max(a.size for a in arrays) >= PIECE // 2 and suits(*arrays) and not _busy()
+def worth_tiling(*arrays: Array) -> bool:
+    """Whether a formula over these arrays is large enough to be cut into pieces."""
+    return max(a.size for a in arrays) >= PIECE // 2 and not _busy()
 
 
-def in_pieces(f: Callable[..., Array], *arrays: Array) -> Array:
-    """f(*arrays) for an elementwise f, piece by piece, so that what f makes on its way stays in the cache."""
+def elementwise(f: Callable[..., Array], *arrays: Array) -> Array:
+    """f(*arrays), for an f that works on each element by itself: in pieces that fit the cache."""
+    return _in_pieces(f, *arrays) if worth_tiling(*arrays) else f(*arrays)
+
+
+def total(f: Callable[..., Array], lead: int, *arrays: Array) -> Array:
+    """Σ f(*arrays) over all axes but the first `lead`, in double precision."""
+    return _sum_in_pieces(f, lead, *arrays) if worth_tiling(*arrays) else plain.total(f, lead, *arrays)
+
+
+def _in_pieces(f: Callable[..., Array], *arrays: Array) -> Array:
+    """Piece by piece, so that intermediate results stay in the cache."""
     shape = np.broadcast_shapes(*(a.shape for a in arrays))
     out = np.empty(shape, np.result_type(*arrays))
 
@@ -372,8 +382,8 @@ def in_pieces(f: Callable[..., Array], *arrays: Array) -> Array:
     return out
 
 
-def sum_in_pieces(f: Callable[..., Array], lead: int, *arrays: Array) -> Array:
-    """Σ f(*arrays) over all axes but the first `lead`, in double precision, piece by piece; the same for any threads."""
+def _sum_in_pieces(f: Callable[..., Array], lead: int, *arrays: Array) -> Array:
+    """Piece by piece. The result is the same for any number of threads."""
     shape = np.broadcast_shapes(*(a.shape for a in arrays))
     cuts = _cuts(shape, range(lead, len(shape)))
     sums = np.empty((len(cuts), *shape[:lead]))
@@ -387,14 +397,19 @@ def sum_in_pieces(f: Callable[..., Array], lead: int, *arrays: Array) -> Array:
     return total
 
 
-def only(a: Array, where: Array) -> Array:
-    """a where `where`, else 0: bits and a mask, for a choice at random costs more than the arithmetic around it."""
+def zero_unless(a: Array, where: Array) -> Array:
+    """a where `where`, else 0. Done with bits and a mask: a branch at random costs more than the arithmetic around it."""
     bits = np.dtype(f"i{a.itemsize}")
     return (a.view(bits) & -(where.astype(bits))).view(a.dtype)
 
 
-def signed(value: float, x: Array) -> Array:
-    """value · sign(x) for a value ≥ 0, with sign(0) = +1: its bits, and the first of x's."""
+def quotient(a: Array, b: Array, nothing: Array) -> Array:
+    """a / b, and 0 where b is `nothing` to divide by."""
+    return zero_unless(a / (b + nothing), ~nothing) if nothing.any() else a / b
+
+
+def signed(value: Number, x: Array) -> Array:
+    """value · sign(x) for a value ≥ 0, with sign(0) = +1: the bits of value, with the sign bit of x."""
     bits = np.dtype(f"i{x.itemsize}")
     out = np.asarray(x + 0)  # −0 + 0 = +0
     np.bitwise_and(out.view(bits), np.iinfo(bits).min, out=out.view(bits))

@@ -1,9 +1,9 @@
-"""Convolution, dense layers and elementwise formulas for CuPy floats: few launches, and cuBLAS for what is a product.
+"""The kernels for CuPy's floats: few launches, and cuBLAS for products.
 
-A convolution is a matrix product once every window is written out as a row (im2col): on a GPU for many samples at a time,
-by one kernel, since launches are dear and memory is fast. The transposed convolution goes the other way: one product gives
-what each window hands to each of its places, and a kernel gathers for each place of the map what the windows hand to it.
-It gathers in a fixed order and without atomics: the same sums each time.
+A convolution is a matrix product once every window is written out as a row (im2col). On a GPU one kernel does this for many
+samples, because launches are expensive and memory is fast. The transposed convolution works the other way round: one
+product gives what each window contributes to each of its places, and a kernel adds up for each place of the map what it
+gets. It does so in a fixed order and without atomics: the sums are the same each time.
 
 CuPy's `@` of more than two axes copies transposed weights, and goes through them again for each sample; products of matrices
 do neither (read in CuPy 14's source). All products here are of matrices, or of one matrix a group.
@@ -22,13 +22,16 @@ is claimed. `benchmarks/gpu.sh` does both.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any
 
 import numpy as np
 
-from .cpu import Windows
+from ..backend import Number
+from ..weights import Weights
+from . import plain
+from .windows import Windows
 
 Array = Any  # cupy.ndarray, wherever it stands here
 Module = Any
@@ -94,17 +97,10 @@ extern "C" __global__ void col2im(const REAL* given, REAL* maps, GEOMETRY)
 """
 
 ELEMENTWISE = {  # name: what goes in, what comes out, one element of it
-    "only": ("T a, bool where", "T y", "y = where ? a : T(0)"),
+    "zero_unless": ("T a, bool where", "T y", "y = where ? a : T(0)"),
     "quotient": ("T a, T b, bool nothing", "T y", "y = nothing ? T(0) : a / b"),
     "signed": ("T value, T x", "T y", "y = x >= T(0) ? value : -value"),
 }
-
-
-def suits(*arrays: Any) -> bool:
-    """Whether the fast paths are made for these arrays: CuPy's, all of float32 or all of float64."""
-    dtype = arrays[0].dtype
-    cupys = (type(a).__module__.partition(".")[0] == "cupy" and a.dtype == dtype for a in arrays)
-    return all(cupys) and dtype in (np.float32, np.float64)
 
 
 def _cupy() -> Module:
@@ -125,12 +121,14 @@ def _elementwise(xp: Module, name: str) -> Any:
 # ---- convolution -----------------------------------------------------------------------------------------------------
 
 
-def correlate(x: Array, w: Array, windows: Windows, groups: int) -> Array:
+def correlate(x: Array, w: Weights, windows: Windows, groups: int) -> Array:
     """y_j = Σ_i x_i w_ij over the windows: x (…, h, w, in), w (kh, kw, in / groups, out) → (…, rows, columns, out)."""
+    if groups > 1 and w.shape[2] == 1:  # depthwise: no matrix product
+        return plain.correlate(x, w, windows, groups)
     xp = _cupy()
     maps = xp.ascontiguousarray(x.reshape(-1, *x.shape[-3:]))
     y = xp.empty((len(maps), *windows.counts(maps.shape[1:3]), w.shape[3]), x.dtype)
-    weights = _by_group(w, groups)
+    weights = _by_group(w.array(), groups)
     for some, seen in _chunks(y, weights.shape[1], windows, groups):
         if seen is None:
             seen = _split(maps[some], groups)
@@ -140,12 +138,14 @@ def correlate(x: Array, w: Array, windows: Windows, groups: int) -> Array:
     return y.reshape(*x.shape[:-3], *y.shape[1:])
 
 
-def correlate_T(s: Array, w: Array, windows: Windows, size: tuple[int, int], groups: int) -> Array:
+def correlate_T(s: Array, w: Weights, windows: Windows, size: tuple[int, int], groups: int) -> Array:
     """The transpose of `correlate`: Σ_j w_ij s_j on the map of `size`, for s (…, rows, columns, out)."""
+    if groups > 1 and w.shape[2] == 1:
+        return plain.correlate_T(s, w, windows, size, groups)
     xp = _cupy()
     maps = s.reshape(-1, *s.shape[-3:])
     out = xp.empty((len(maps), *size, w.shape[2] * groups), s.dtype)
-    weights = _by_group(w, groups).transpose(0, 2, 1)
+    weights = _by_group(w.array(), groups).transpose(0, 2, 1)
     for some, given in _chunks(maps, weights.shape[2], windows, groups):
         if given is None:
             _product(_split(maps[some], groups), weights, _split(out[some], groups))
@@ -209,22 +209,32 @@ def _run(name: str, source: Array, out: Array, maps: tuple[int, ...], windows: W
 # ---- dense layers ----------------------------------------------------------------------------------------------------
 
 
-def dense(x: Array, w: Array) -> Array:
+def dense(x: Array, w: Weights) -> Array:
     """Σ_i x_i w_ij: x (…, in), w (in, out) → (…, out)."""
-    return _cupy().dot(x.reshape(-1, w.shape[0]), w).reshape(*x.shape[:-1], w.shape[1])
+    return _cupy().dot(x.reshape(-1, w.shape[0]), w.array()).reshape(*x.shape[:-1], w.shape[1])
 
 
-def dense_T(s: Array, w: Array) -> Array:
+def dense_T(s: Array, w: Weights) -> Array:
     """Σ_j w_ij s_j: s (…, out), w (in, out) → (…, in)."""
-    return _cupy().dot(s.reshape(-1, w.shape[1]), w.T).reshape(*s.shape[:-1], w.shape[0])
+    return _cupy().dot(s.reshape(-1, w.shape[1]), w.array().T).reshape(*s.shape[:-1], w.shape[0])
 
 
 # ---- elementwise -----------------------------------------------------------------------------------------------------
 
 
-def only(a: Array, where: Array) -> Array:
+def elementwise(f: Callable[..., Array], *arrays: Array) -> Array:
+    """f(*arrays), for an f that works on each element by itself."""
+    return f(*arrays)
+
+
+def total(f: Callable[..., Array], lead: int, *arrays: Array) -> Array:
+    """Σ f(*arrays) over all axes but the first `lead`, in double precision."""
+    return plain.total(f, lead, *arrays)
+
+
+def zero_unless(a: Array, where: Array) -> Array:
     """a where `where`, else 0."""
-    return _elementwise(_cupy(), "only")(a, where)
+    return _elementwise(_cupy(), "zero_unless")(a, where)
 
 
 def quotient(a: Array, b: Array, nothing: Array) -> Array:
@@ -232,6 +242,6 @@ def quotient(a: Array, b: Array, nothing: Array) -> Array:
     return _elementwise(_cupy(), "quotient")(a, b, nothing)
 
 
-def signed(value: Any, x: Array) -> Array:
+def signed(value: Number, x: Array) -> Array:
     """value · sign(x), with sign(0) = +1."""
     return _elementwise(_cupy(), "signed")(value, x)

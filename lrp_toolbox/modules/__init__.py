@@ -1,8 +1,8 @@
 """The layers, each with its forward pass, its gradient and its relevance."""
 
 from .base import Layer, LinearModule, Module, Trace
-from .container import Add, Concat, Sequential
-from .elementwise import LRN, ClippedReLU, Dropout, Flatten, Identity, LeakyReLU, PReLU, ReLU, Sigmoid, SoftMax, Tanh
+from .container import Add, Concat, Concatenation, Graph, Node, Sequential, Sum
+from .elementwise import LRN, ClippedReLU, Dropout, Flatten, Identity, LeakyReLU, PReLU, ReLU, Sigmoid, SoftMax, Tanh, Taylor
 from .fuse import fuse
 from .linear import BatchNorm, Conv, Linear, Scale
 from .pad import Pad
@@ -15,9 +15,11 @@ __all__ = [
     "BatchNorm",
     "ClippedReLU",
     "Concat",
+    "Concatenation",
     "Conv",
     "Dropout",
     "Flatten",
+    "Graph",
     "Identity",
     "Layer",
     "LeakyReLU",
@@ -25,6 +27,7 @@ __all__ = [
     "LinearModule",
     "MaxPool",
     "Module",
+    "Node",
     "PReLU",
     "Pad",
     "ReLU",
@@ -32,8 +35,10 @@ __all__ = [
     "Sequential",
     "Sigmoid",
     "SoftMax",
+    "Sum",
     "SumPool",
     "Tanh",
+    "Taylor",
     "Trace",
     "fuse",
 ]

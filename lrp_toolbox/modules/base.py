@@ -1,161 +1,164 @@
-"""What every module is: frozen parameters, a forward pass that leaves a trace, and the two ways back along it."""
+"""What every module is: frozen parameters, a forward pass that leaves a trace, and two ways back along the trace."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from operator import add, mul
 from typing import Any, ClassVar
 
-from .. import backend, rules
-from ..backend import Array, namespace
-from ..rules import ONE, AlphaBeta, BiasPolicy, Book, Epsilon, Flat, Gamma, Number, Pass, Rule, Weights, Z, ZBox, ZPlus
+from .. import backend, kernels, propagation, rules
+from ..backend import Array, Number, Value, namespace
+from ..context import Context
+from ..rules import AlphaBeta, BiasPolicy, Epsilon, Flat, Gamma, Rule, Z, ZBox, ZPlus
 
 Shape = tuple[int, ...]
 
 
 @dataclass(eq=False)
 class Trace:
-    """What a forward pass leaves behind: a module's input and output, and the traces of its children.
+    """What a forward pass leaves: a module's input and output, and the traces of its children.
 
-    Activations are what needs memory, and none is held that nobody will ask for: see `passed_on` and `for_one_walk`.
+    Activations take most of the memory. Where the rule of a layer is known and does not need y, y is not kept.
     """
 
-    x: Array
-    y: Array  # None where it has been passed on, and the rule does without
-    children: tuple[Trace, ...] = ()
-    nonneg: bool = False  # whether x ≥ 0 is known from the structure
-    rule: Rule | None = None  # the rule for which z holds
-    z: Array | None = None  # denominators that came with y for nothing
-    once: bool = False  # whether relevance walks along here once only, and arrays may go when it has
+    x: Value
+    y: Value
+    children: list[Trace] = field(default_factory=list)
+    nonneg: bool = False  # whether x ≥ 0 is known from the structure of the net
+    rule: Rule | None = None  # the rule that z belongs to, and that decided whether y is kept
+    z: Array | None = None  # denominators that came with y at no cost
+    y_shape: Shape = ()
 
-    def passed_on(self) -> Trace:
-        """The trace of a layer whose y has gone on to the next one: without y, unless the rule reads it."""
-        return self if self.rule is None or self.rule.reads_y else replace(self, y=None)
+    def __post_init__(self) -> None:
+        if self.y is not None and not self.y_shape:
+            self.y_shape = tuple(self.y.shape)
 
-    def for_one_walk(self) -> Trace:
-        """The same trace, of which `relprop` lets go step by step: it can be walked along once more only."""
-        self.once = True
-        for child in self.children:
-            child.for_one_walk()
-        return self
-
-    def let_go(self) -> None:
-        """Frees the arrays, if this was the one walk."""
-        if self.once:
-            self.x = self.y = self.z = None
-
-
-RuleTree = Any  # a Rule for every layer alike, or a sequence with one RuleTree for each child
+    def without_y(self) -> Trace:
+        """The same trace, without y unless relevance will need it."""
+        return self if self.rule is not None and self.rule.uses_output else replace(self, y=None)
 
 
 class Module:
-    """A layer or a net of layers. Holds parameters and never activations, so that nets may be shared between threads.
+    """A layer, or a net of layers. It holds parameters and never activations, so that threads can share nets.
 
-    Every module does three things: `forward` (which is `trace(x).y`), `gradient` and `relprop`. Leading axes of x
-    (samples, targets, …) ride along: layers look at the trailing axes only, (height, width, channel) or (channel).
-    A relevance or gradient may have more leading axes than broadcasting x needs, e.g. one for targets.
+    Every module has `forward` (which is `trace(x).y`), `gradient` and `relprop`. The leading axes of x (samples, targets, …)
+    are free: layers look at the trailing axes only, (height, width, channel) or (feature). A relevance or gradient may have
+    more leading axes than x, one for targets for example.
+
+    A module with several inputs (`several_inputs`) takes a tuple of arrays where others take an array, and gives one back.
     """
 
     @property
+    def several_inputs(self) -> bool:
+        return False
+
+    @property
     def input_axes(self) -> int | None:
-        """How many trailing axes one input has: 3 for a map, 1 for features, None where any will do."""
+        """How many trailing axes one input has: 3 for a map, 1 for features, None where any number will do."""
         return None
 
     # -- forward
 
-    def forward(self, x: Array) -> Array:
+    def forward(self, x: Value) -> Array:
         """y = f(x)."""
         return self.trace(x).y
 
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Value) -> Array:
         return self.forward(x)
 
-    def trace(self, x: Array, nonneg: bool = False, rule: RuleTree = None) -> Trace:
-        """The forward pass, with what the passes back need. `nonneg`: whether x ≥ 0 is known beforehand.
+    def trace(self, x: Value, nonneg: bool = False, context: Rule | Context | None = None) -> Trace:
+        """The forward pass, with what the ways back need. `nonneg`: whether x ≥ 0 is known.
 
-        `rule`: how relevance will be shared, if that is known; any other may be asked for later all the same.
+        `context`: the rules by which relevance will go back, if they are known. Any other can be asked for later.
         """
-        return Trace(x, self.forward(x), nonneg=nonneg)
+        raise NotImplementedError
 
-    def keeps_sign(self, nonneg: bool) -> bool:
-        """Whether y ≥ 0 is known from the structure, given whether x ≥ 0 is."""
+    def output_is_nonnegative(self, nonneg: Any) -> bool:
+        """Whether y ≥ 0 is known from the structure, given whether x ≥ 0 is (a tuple, for several inputs)."""
         return False
 
-    def output_shape(self, shape: Shape) -> Shape:
+    def output_shape(self, shape: Any) -> Shape:
         """The shape of y for an x of `shape`, without leading axes. Raises ValueError if x does not fit."""
         raise NotImplementedError
 
-    # -- backward
+    # -- back
 
-    def gradient(self, trace: Trace, g: Array) -> Array:
+    def gradient(self, trace: Trace, g: Array) -> Value:
         """g · ∂y/∂x at the point of the trace, for g in the shape of y."""
         raise NotImplementedError
 
-    def relprop(self, trace: Trace, R: Array, rule: RuleTree, book: Book | None = None) -> Array:
-        """The relevance of x, given the relevance R of y and the rule to share it by; entered in `book` if there is one."""
+    def relprop(self, trace: Trace, R: Array, context: Rule | Context) -> Value:
+        """The relevance of x, given the relevance R of y, by a rule (for all layers) or a context with one for each layer."""
         raise NotImplementedError
 
-    def takes(self, rule: Rule) -> Rule:
-        """The rule that this layer follows where `rule` is asked for."""
+    # -- the layers of a net
+
+    def walk(self, name: str = "") -> Iterator[tuple[str, Layer]]:
+        """(name, layer) of every layer, in the order of the forward pass."""
         raise NotImplementedError
 
-    # -- the rules as methods: written once, for layers, Sequentials and branches
+    def walk_trace(self, trace: Trace, name: str = "") -> Iterator[tuple[str, Layer, Trace]]:
+        """(name, layer, its trace) of every layer."""
+        raise NotImplementedError
 
-    def relprop_z(self, x: Array, R: Array, bias: BiasPolicy = "absorb") -> Array:
+    def transform(self, f: Callable[[str, Layer], Module], name: str = "") -> Module:
+        """The same net with f(name, layer) in place of every layer."""
+        raise NotImplementedError
+
+    def flow(self, value: Any, step: Callable[[str, Layer, Any], Any], name: str = "") -> Any:
+        """What comes out if `step(name, layer, value)` says what each layer does to a value; `forward` is one such flow."""
+        raise NotImplementedError
+
+    # -- the rules as methods
+
+    def relprop_z(self, x: Value, R: Array, bias: BiasPolicy = "absorb") -> Value:
         """LRP_z, Eq. 1."""
         return self._relprop(x, R, Z(bias=bias))
 
-    def relprop_epsilon(self, x: Array, R: Array, eps: Number = 1e-6, bias: BiasPolicy = "absorb") -> Array:
+    def relprop_epsilon(self, x: Value, R: Array, eps: Number = 1e-6, bias: BiasPolicy = "absorb") -> Value:
         """LRP_ε, Eq. 2."""
         return self._relprop(x, R, Epsilon(eps, bias=bias))
 
     def relprop_alphabeta(
-        self, x: Array, R: Array, alpha: Number = 2, bias: BiasPolicy = "absorb", renormalize: bool = False
-    ) -> Array:
+        self, x: Value, R: Array, alpha: Number = 2, bias: BiasPolicy = "absorb", renormalize: bool = False
+    ) -> Value:
         """LRP_αβ with β = 1 − α, Eq. 3 and 4."""
         return self._relprop(x, R, AlphaBeta(alpha, bias=bias, renormalize=renormalize))
 
-    def relprop_zplus(self, x: Array, R: Array, bias: BiasPolicy = "absorb") -> Array:
+    def relprop_zplus(self, x: Value, R: Array, bias: BiasPolicy = "absorb") -> Value:
         """LRP_z⁺: LRP_αβ with α = 1."""
         return self._relprop(x, R, ZPlus(bias=bias))
 
-    def relprop_gamma(self, x: Array, R: Array, gamma: Number = 0.25, bias: BiasPolicy = "absorb") -> Array:
+    def relprop_gamma(self, x: Value, R: Array, gamma: Number = 0.25, bias: BiasPolicy = "absorb") -> Value:
         """LRP_γ, for inputs of any sign."""
         return self._relprop(x, R, Gamma(gamma, bias=bias))
 
-    def relprop_flat(self, x: Array, R: Array) -> Array:
+    def relprop_flat(self, x: Value, R: Array) -> Value:
         """LRP_♭ (Sec. II-A)."""
         return self._relprop(x, R, Flat())
 
-    def relprop_wsquare(self, x: Array, R: Array) -> Array:
+    def relprop_wsquare(self, x: Value, R: Array) -> Value:
         """LRP_w²."""
         return self._relprop(x, R, rules.WSquare())
 
-    def relprop_zbox(self, x: Array, R: Array, low: Any, high: Any) -> Array:
+    def relprop_zbox(self, x: Value, R: Array, low: Any, high: Any) -> Value:
         """LRP_zᴮ for low ≤ x ≤ high."""
         return self._relprop(x, R, ZBox(low, high))
 
-    def _relprop(self, x: Array, R: Array, rule: Rule) -> Array:
-        return self.relprop(self.trace(x, rule=rule), R, rule)
+    def _relprop(self, x: Value, R: Array, rule: Rule) -> Value:
+        return self.relprop(self.trace(x, context=rule), R, rule)
 
     # -- parameters
 
     def map(self, f: Callable[[Array], Array]) -> Module:
         """The same module with every parameter array `a` replaced by `f(a)`."""
-        arrays = {
-            field.name: f(getattr(self, field.name))
-            for field in dataclasses.fields(self)  # type: ignore[arg-type]
-            if hasattr(getattr(self, field.name), "dtype")
-        }
-        return dataclasses.replace(self, **arrays) if arrays else self  # type: ignore[type-var]
+        return self.transform(lambda _, layer: layer.map_own(f))
 
     def parameters(self) -> list[Array]:
         """Every parameter array, in order."""
-        found: list[Array] = []
-        self.map(lambda a: found.append(a) or a)  # type: ignore[func-returns-value]
-        return found
+        return [a for _, layer in self.walk() for a in layer.own_parameters().values()]
 
     def to(self, array_module: Any) -> Module:
         """The same module with its parameters in another array module: `net.to(cupy)`, `net.to(numpy)`."""
@@ -167,7 +170,7 @@ class Module:
 
 
 class Layer(Module):
-    """A module without children. Final classes say `forward`, `gradient` and `_share`."""
+    """A module without children. Final classes define `forward`, `gradient` and `_redistribute`."""
 
     axes: ClassVar[int] = 1  # how many trailing axes of x are features, and not samples or targets
 
@@ -179,23 +182,28 @@ class Layer(Module):
     def output_axes(self) -> int:
         return self.axes
 
-    def relprop(self, trace: Trace, R: Array, rule: RuleTree, book: Book | None = None) -> Array:
-        if not isinstance(rule, Rule):
-            raise TypeError(f"rule: {type(self).__name__} takes one rule, got {rule!r}")
-        self._require_relevance(R, self.output_shape(trace.x.shape) if trace.y is None else trace.y.shape)
-        backend.require_same("R", R, "x", trace.x)
-        rule = self.takes(rule)
-        R_in = self._share(trace, R, rule, book)
-        trace.let_go()
-        if book is not None:
-            book.close(rule, R, R_in)
+    def trace(self, x: Value, nonneg: bool = False, context: Rule | Context | None = None) -> Trace:
+        return Trace(x, self.forward(x), nonneg=nonneg)
+
+    def effective_rule(self, rule: Rule) -> Rule:
+        """The rule that this layer follows where `rule` is asked for."""
+        raise NotImplementedError
+
+    def relprop(self, trace: Trace, R: Array, context: Rule | Context) -> Value:
+        context = Context.of(context)
+        self._require_relevance(R, trace.y_shape)
+        backend.require_same("R", R, "x", trace.x[0] if isinstance(trace.x, tuple) else trace.x)
+        rule = self.effective_rule(context.rule)
+        R_in = self._redistribute(trace, R, rule, context)
+        context.close(rule, R, R_in)
         return R_in
 
-    def _share(self, trace: Trace, R: Array, rule: Rule, book: Book | None) -> Array:
+    def _redistribute(self, trace: Trace, R: Array, rule: Rule, context: Context) -> Value:
+        """The relevance of x by `rule`; what is lost goes to `context.record_loss`."""
         raise NotImplementedError
 
     def _require_relevance(self, R: Array, y_shape: Shape) -> None:
-        """R has y's feature axes; its leading axes are y's, or more, or ones that y has as 1."""
+        """R has the feature axes of y. Its leading axes are those of y, or more, or other sizes where y has 1."""
         axes = self.output_axes
         n = len(y_shape) - axes
         shape, wanted = tuple(R.shape), tuple(y_shape)
@@ -203,27 +211,50 @@ class Layer(Module):
         if len(shape) < len(wanted) or shape[-axes:] != wanted[n:] or not all(w in (s, 1) for w, s in leads):
             raise ValueError(f"R: expected the relevance of {type(self).__name__}'s output, {wanted}, got {shape}")
 
+    def walk(self, name: str = "") -> Iterator[tuple[str, Layer]]:
+        yield name, self
+
+    def walk_trace(self, trace: Trace, name: str = "") -> Iterator[tuple[str, Layer, Trace]]:
+        yield name, self, trace
+
+    def transform(self, f: Callable[[str, Layer], Module], name: str = "") -> Module:
+        return f(name, self)
+
+    def flow(self, value: Any, step: Callable[[str, Layer, Any], Any], name: str = "") -> Any:
+        return step(name, self, value)
+
+    def own_parameters(self) -> dict[str, Array]:
+        """The parameter arrays by name."""
+        values = ((f.name, getattr(self, f.name)) for f in dataclasses.fields(self))  # type: ignore[arg-type]
+        return {name: value for name, value in values if hasattr(value, "dtype")}
+
+    def map_own(self, f: Callable[[Array], Array]) -> Layer:
+        """The same layer with every parameter array `a` replaced by `f(a)`."""
+        arrays = {name: f(a) for name, a in self.own_parameters().items()}
+        return dataclasses.replace(self, **arrays) if arrays else self  # type: ignore[type-var]
+
 
 class LinearModule(Layer):
-    """A layer that mixes its inputs, y = Σ_i x_i w_ij + b_j. It says how inputs are connected; `rules.py` does the rest.
+    """A layer that mixes its inputs, y_j = Σ_i x_i w_ij + b_j. It says how inputs are connected; rules do the rest.
 
-    apply(x, w)            Σ_i x_i w_ij     without bias
+    apply(x, w)            Σ_i x_i w_ij     without the bias
     apply_T(s, w, shape)   Σ_j w_ij s_j     in the trailing axes of `shape`; s and the result may have more leading axes
 
-    for the weights w that are handed in: an array like the layer's own `w`, a `Lazy` one, or `ONE` for 1 on every connection.
+    w is what a rule asks for (see `lrp_toolbox.weights`): weights in the shape of the layer's own, several of them side by
+    side, or `ONE` for 1 on every connection.
     """
 
-    w: Array
+    w: Any
     b: Array | None
 
-    def apply(self, x: Array, w: Weights) -> Array:
+    def apply(self, x: Array, w: Any) -> Array:
         raise NotImplementedError
 
-    def apply_T(self, s: Array, w: Weights, shape: Shape) -> Array:
+    def apply_T(self, s: Array, w: Any, shape: Shape) -> Array:
         raise NotImplementedError
 
-    def blind(self, x: Array) -> Array | None:
-        """Which outputs see nothing but padding; None where geometry rules it out."""
+    def sees_only_padding(self, x: Array) -> Array | None:
+        """A mask of the outputs that see only padding; None where the geometry rules it out."""
         return None
 
     def join(self, arrays: Sequence[Array]) -> Array:
@@ -234,7 +265,7 @@ class LinearModule(Layer):
         """R times each factor, joined."""
         xp = namespace(R)
         column = xp.stack([backend.ones((1,), R) * backend.like(f, R) for f in factors])
-        joined = backend.elementwise(mul, R[..., None, :], column)
+        joined = kernels.elementwise(mul, R[..., None, :], column)
         return xp.reshape(joined, (*R.shape[:-1], len(factors) * R.shape[-1]))
 
     def separate(self, z: Array, n: int) -> list[Array]:
@@ -242,54 +273,54 @@ class LinearModule(Layer):
         size = z.shape[-1] // n
         return [z[..., k * size : (k + 1) * size] for k in range(n)]
 
-    def trace(self, x: Array, nonneg: bool = False, rule: RuleTree = None) -> Trace:
-        if rule is None:
+    def trace(self, x: Array, nonneg: bool = False, context: Rule | Context | None = None) -> Trace:
+        if context is None:
             return Trace(x, self.forward(x), nonneg=nonneg)
-        rule = self.takes(rule)
-        y, z = rule.forward(self, x, nonneg)
+        rule = self.effective_rule(Context.of(context).rule)
+        y, z = propagation.forward(rule, self, x, nonneg)
         return Trace(x, y, nonneg=nonneg, rule=rule, z=z)
 
     def forward(self, x: Array) -> Array:
-        if self.w is not None and self.w is not ONE:
+        if hasattr(self.w, "dtype"):
             backend.require_same("x", x, f"{type(self).__name__}.w", self.w)
         y = self.apply(x, self.w)
-        return y if self.b is None else backend.elementwise(add, y, self.b)
+        return y if self.b is None else kernels.elementwise(add, y, self.b)
 
     def gradient(self, trace: Trace, g: Array) -> Array:
         return self.apply_T(g, self.w, trace.x.shape)
 
-    def takes(self, rule: Rule) -> Rule:
+    def effective_rule(self, rule: Rule) -> Rule:
         return rule
 
-    def _share(self, trace: Trace, R: Array, rule: Rule, book: Book | None) -> Array:
+    def _redistribute(self, trace: Trace, R: Array, rule: Rule, context: Context) -> Array:
         z = trace.z if rule == trace.rule else None
-        return rule.relprop(self, trace.x, R, nonneg=trace.nonneg, y=trace.y, z=z, book=book)
+        return propagation.relprop(rule, self, trace.x, R, context, nonneg=trace.nonneg, y=trace.y, z=z)
+
+
+@dataclass(frozen=True, repr=False)
+class Pass(Rule):
+    """R_i = R_i: activations, and layers that only rearrange, pass relevance on as it is."""
+
+    symbol: ClassVar[str] = "="
+    formula: ClassVar[str] = "R_i = R_i"
 
 
 class PassingLayer(Layer):
     """An activation, or a layer that only rearranges: relevance passes as it is, under every rule."""
 
-    def takes(self, rule: Rule) -> Rule:
+    def effective_rule(self, rule: Rule) -> Rule:
         return Pass()
 
     def output_shape(self, shape: Shape) -> Shape:
         return shape
 
-    def _share(self, trace: Trace, R: Array, rule: Rule, book: Book | None) -> Array:
+    def _redistribute(self, trace: Trace, R: Array, rule: Rule, context: Context) -> Value:
         return R
 
 
 def proportional(rule: Rule) -> Rule:
-    """What scaling and adding do where `rule` is asked for: they have no weights of either sign to tell apart.
+    """The rule of scaling and adding where `rule` is asked for. Their weights have no signs to tell apart.
 
-    They share in proportion to x_i w_ij (z or ε) or, under ♭, evenly.
+    They redistribute in proportion to x_i w_ij (z or ε) or, under ♭, in equal parts.
     """
     return rule if isinstance(rule, (Z, Epsilon, Flat)) else Z(bias=rule.bias)
-
-
-def as_pair(name: str, value: int | Sequence[int], least: int) -> tuple[int, int]:
-    """`value` as (height, width). Raises ValueError unless it is one int or two, none below `least`."""
-    pair = (value, value) if isinstance(value, int) else tuple(value)
-    if len(pair) != 2 or not all(isinstance(n, int) and not isinstance(n, bool) and n >= least for n in pair):
-        raise ValueError(f"{name}: expected an int ≥ {least}, or two for (height, width), got {value!r}")
-    return pair

@@ -1,15 +1,17 @@
-"""Layers that work on each x by itself, only rearrange, or normalise: relevance passes them as it is (decision 11)."""
+"""Layers that work on each x by itself, rearrange, or normalise: relevance passes through them unchanged (decision 11)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import ClassVar, Literal, NoReturn
 
-from .. import backend
-from ..backend import Array, namespace
-from ..rules import Book, Pass, Rule, Taylor, divide
-from .base import Layer, PassingLayer, RuleTree, Shape, Trace
-from .windows import Windows
+from .. import backend, kernels
+from ..backend import Array, Number, namespace
+from ..context import Context
+from ..kernels import divide
+from ..kernels.windows import Windows
+from ..rules import Rule
+from .base import Layer, Pass, PassingLayer, Shape, Trace
 
 
 @dataclass(frozen=True, eq=False)
@@ -17,16 +19,16 @@ class ReLU(PassingLayer):
     """max(x, 0)."""
 
     def forward(self, x: Array) -> Array:
-        return backend.positive_part(x)
+        return kernels.positive_part(x)
 
-    def trace(self, x: Array, nonneg: bool = False, rule: RuleTree = None) -> Trace:
+    def trace(self, x: Array, nonneg: bool = False, context: Rule | Context | None = None) -> Trace:
         y = self.forward(x)
-        return Trace(y, y, nonneg=nonneg)  # x is not kept: it is > 0 where y is, which is all that is asked of it
+        return Trace(y, y, nonneg=nonneg)  # x is not kept: the way back needs only where it is > 0, as y is
 
     def gradient(self, trace: Trace, g: Array) -> Array:
         return namespace(g).where(trace.y > 0, g, backend.zeros((), g))
 
-    def keeps_sign(self, nonneg: bool) -> bool:
+    def output_is_nonnegative(self, nonneg: bool) -> bool:
         return True
 
 
@@ -42,29 +44,29 @@ class LeakyReLU(PassingLayer):
     def gradient(self, trace: Trace, g: Array) -> Array:
         return namespace(g).where(trace.x > 0, g, g * backend.like(self.slope, g))
 
-    def keeps_sign(self, nonneg: bool) -> bool:
+    def output_is_nonnegative(self, nonneg: bool) -> bool:
         return nonneg
 
 
 @dataclass(frozen=True, eq=False)
 class ClippedReLU(PassingLayer):
-    """min(max(x, 0), most): ReLU6 and its like."""
+    """min(max(x, 0), maximum): ReLU6 for example."""
 
-    most: float = 6.0
+    maximum: float = 6.0
 
     def __post_init__(self) -> None:
-        if not self.most > 0:
-            raise ValueError(f"most: expected a number > 0, got {self.most!r}")
+        if not self.maximum > 0:
+            raise ValueError(f"maximum: expected a number > 0, got {self.maximum!r}")
 
     def forward(self, x: Array) -> Array:
-        most = backend.like(self.most, x)
-        return backend.positive_part(namespace(x).where(x < most, x, most))
+        maximum = backend.like(self.maximum, x)
+        return kernels.positive_part(namespace(x).where(x < maximum, x, maximum))
 
     def gradient(self, trace: Trace, g: Array) -> Array:
-        inside = (trace.x > 0) & (trace.x < backend.like(self.most, trace.x))
+        inside = (trace.x > 0) & (trace.x < backend.like(self.maximum, trace.x))
         return namespace(g).where(inside, g, backend.zeros((), g))
 
-    def keeps_sign(self, nonneg: bool) -> bool:
+    def output_is_nonnegative(self, nonneg: bool) -> bool:
         return True
 
 
@@ -81,7 +83,7 @@ class PReLU(PassingLayer):
     def gradient(self, trace: Trace, g: Array) -> Array:
         return namespace(g).where(trace.x > 0, g, g * self.slope)
 
-    def keeps_sign(self, nonneg: bool) -> bool:
+    def output_is_nonnegative(self, nonneg: bool) -> bool:
         return nonneg
 
 
@@ -93,7 +95,7 @@ class Tanh(PassingLayer):
     def gradient(self, trace: Trace, g: Array) -> Array:
         return g * (1 - trace.y * trace.y)
 
-    def keeps_sign(self, nonneg: bool) -> bool:
+    def output_is_nonnegative(self, nonneg: bool) -> bool:
         return nonneg
 
 
@@ -108,7 +110,7 @@ class Sigmoid(PassingLayer):
     def gradient(self, trace: Trace, g: Array) -> Array:
         return g * trace.y * (1 - trace.y)
 
-    def keeps_sign(self, nonneg: bool) -> bool:
+    def output_is_nonnegative(self, nonneg: bool) -> bool:
         return True
 
 
@@ -119,7 +121,7 @@ class _Identity(PassingLayer):
     def gradient(self, trace: Trace, g: Array) -> Array:
         return g
 
-    def keeps_sign(self, nonneg: bool) -> bool:
+    def output_is_nonnegative(self, nonneg: bool) -> bool:
         return nonneg
 
 
@@ -155,10 +157,10 @@ class Flatten(PassingLayer):
     def gradient(self, trace: Trace, g: Array) -> Array:
         return namespace(g).reshape(g, g.shape[:-1] + trace.x.shape[len(self._lead(trace.x.shape)) :])
 
-    def _share(self, trace: Trace, R: Array, rule: Rule, book: Book | None) -> Array:
+    def _redistribute(self, trace: Trace, R: Array, rule: Rule, context: Context) -> Array:
         return self.gradient(trace, R)
 
-    def keeps_sign(self, nonneg: bool) -> bool:
+    def output_is_nonnegative(self, nonneg: bool) -> bool:
         return nonneg
 
     def output_shape(self, shape: Shape) -> Shape:
@@ -185,20 +187,34 @@ class SoftMax(Layer):
     def gradient(self, trace: Trace, g: Array) -> NoReturn:
         self._refuse()
 
-    def takes(self, rule: Rule) -> NoReturn:
+    def effective_rule(self, rule: Rule) -> NoReturn:
         self._refuse()
 
     def _refuse(self) -> NoReturn:
         raise TypeError(
-            "SoftMax mixes all classes and has no relevance to pass on: explain the logits, that is the net without it "
+            "SoftMax mixes all classes, and no relevance passes through it: explain the logits, that is the net without it "
             "(net[:-1])"
         )
 
-    def keeps_sign(self, nonneg: bool) -> bool:
+    def output_is_nonnegative(self, nonneg: bool) -> bool:
         return True
 
     def output_shape(self, shape: Shape) -> Shape:
         return shape
+
+
+@dataclass(frozen=True, repr=False)
+class Taylor(Rule):
+    """Local response normalisation y_j = x_j s_j^−β, s_j = k + a Σ_i x_i², in first order (terms of Binder et al. 2016):
+
+        z_jj = x_j (k + a x_j²)^−β,    z_ij = −2 a β x_j x_i² s_j^(−β−1)  for the other i of j's window
+
+    These go into Eq. 1, which divides by their sum. Without this rule relevance passes LRN unchanged.
+    """
+
+    symbol: ClassVar[str] = "Taylor"
+    formula: ClassVar[str] = "first-order terms of the normalisation, divided by their sum"
+    eps: Number = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -225,10 +241,10 @@ class LRN(Layer):
         if self.region not in ("across", "within"):
             raise ValueError(f"region: expected 'across' channels or 'within' each, got {self.region!r}")
 
-    def takes(self, rule: Rule) -> Rule:
+    def effective_rule(self, rule: Rule) -> Rule:
         return rule if isinstance(rule, Taylor) else Pass()
 
-    def keeps_sign(self, nonneg: bool) -> bool:
+    def output_is_nonnegative(self, nonneg: bool) -> bool:
         return nonneg
 
     def output_shape(self, shape: Shape) -> Shape:
@@ -261,7 +277,7 @@ class LRN(Layer):
         x, s, a = trace.x, self._s(trace.x), self._a
         return g * s**-self.beta - 2 * a * self.beta * x * self._around(g * x * s ** (-self.beta - 1))
 
-    def _share(self, trace: Trace, R: Array, rule: Rule, book: Book | None) -> Array:
+    def _redistribute(self, trace: Trace, R: Array, rule: Rule, context: Context) -> Array:
         if not isinstance(rule, Taylor):
             return R
         x, a = trace.x, self._a
@@ -269,9 +285,8 @@ class LRN(Layer):
         other = -2 * a * self.beta * x * self._s(x) ** (-self.beta - 1)  # z_ij = x_i² · other_j
         z = own + other * (self._around(x * x) - x * x)
         s = divide(R, z, rule.eps)
-        if book is not None:
-            xp, nothing = namespace(R), backend.zeros((), R)
-            book.lose("eps", lambda s, z: xp.where(z >= 0, s, -s) * rule.eps, s, z)
-            book.lose("empty", lambda R, s: xp.where(s == 0, R, nothing), R, s)
+        if rule.eps:
+            context.record_loss("eps", lambda s, z: s * kernels.signed(rule.eps, z), s, z)
+        context.record_loss("zero_denominator", lambda R, s: kernels.zero_unless(R, s == 0), R, s)
         s_other = other * s
         return own * s + x * x * (self._around(s_other) - s_other)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from types import ModuleType
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from .. import backend
-from ..backend import Array, evaluated, namespace
-from ..kernels import cpu, gpu
-from ..rules import ONE, Number, Rule, Weights
-from .base import LinearModule, RuleTree, Shape, Trace, as_pair, proportional
-from .windows import Padding, Windows, add_up, as_padding, blind_windows, hand_out
+from .. import backend, kernels
+from ..backend import Array, Number, namespace
+from ..context import Context
+from ..kernels.windows import Padding, Windows, as_padding, as_pair, sum_of_groups, to_groups
+from ..rules import Rule
+from ..weights import ONE, as_weights
+from .base import LinearModule, Shape, Trace, proportional
 
 
 def _require_bias(layer: LinearModule, outputs: int) -> None:
@@ -44,33 +44,27 @@ class Linear(LinearModule):
     def input_axes(self) -> int | None:
         return 1
 
-    def apply(self, x: Array, w: Weights) -> Array:
+    def apply(self, x: Array, w: Any) -> Array:
         _require_channels(self, x.shape, self.w.shape[0])
         if w is ONE:
             xp = namespace(x)
             return xp.broadcast_to(xp.sum(x, axis=-1, keepdims=True), (*x.shape[:-1], self.w.shape[1]))
-        if cpu.suits(x, self.w):
-            return cpu.dense(x, w, self.w.shape[0])
-        if gpu.suits(x, self.w):
-            return gpu.dense(x, evaluated(w))
-        return x @ evaluated(w)
+        return kernels.of(x, self.w).dense(x, as_weights(w))
 
-    def apply_T(self, s: Array, w: Weights, shape: Shape) -> Array:
-        xp = namespace(s)
+    def apply_T(self, s: Array, w: Any, shape: Shape) -> Array:
         if w is ONE:
+            xp = namespace(s)
             return xp.broadcast_to(xp.sum(s, axis=-1, keepdims=True), (*s.shape[:-1], self.w.shape[0]))
-        if cpu.suits(s, self.w):
-            return cpu.dense_T(s, w, self.w.shape[0])
-        if gpu.suits(s, self.w):
-            return gpu.dense_T(s, evaluated(w))
-        return s @ xp.permute_dims(evaluated(w), (1, 0))
+        return kernels.of(s, self.w).dense_T(s, as_weights(w))
 
     def output_shape(self, shape: Shape) -> Shape:
         _require_channels(self, shape, self.w.shape[0])
         return (*shape[:-1], self.w.shape[1])
 
-    def trace(self, x: Array, nonneg: bool = False, rule: RuleTree = None) -> Trace:
-        return Trace(x, self.forward(x), nonneg=nonneg)
+    def trace(self, x: Array, nonneg: bool = False, context: Rule | Context | None = None) -> Trace:
+        """Always by the layer's own weights: these are the logits, and a sum of z⁺ and z⁻ would round differently."""
+        rule = None if context is None else self.effective_rule(Context.of(context).rule)
+        return Trace(x, self.forward(x), nonneg=nonneg, rule=rule)
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,32 +125,20 @@ class Conv(LinearModule):
         parts = super().separate(xp.reshape(z, (*z.shape[:-1], self.groups, -1)), n)
         return [xp.reshape(part, (*z.shape[:-1], -1)) for part in parts]
 
-    def apply(self, x: Array, w: Weights) -> Array:
+    def apply(self, x: Array, w: Any) -> Array:
         _require_channels(self, x.shape, self.channels[0])
         if w is ONE:
-            return hand_out(self.windows.sum(add_up(x, self.groups)), self.groups, self.channels[1])
-        w = evaluated(w)
-        if fast := self._fast(x, w):
-            return fast.correlate(x, w, self.windows, self.groups)
-        return self.windows.correlate(x, w, self.groups)
+            return to_groups(self.windows.sum(sum_of_groups(x, self.groups)), self.groups, self.channels[1])
+        return kernels.of(x, self.w).correlate(x, as_weights(w), self.windows, self.groups)
 
-    def apply_T(self, s: Array, w: Weights, shape: Shape) -> Array:
+    def apply_T(self, s: Array, w: Any, shape: Shape) -> Array:
         size = shape[-3], shape[-2]
         if w is ONE:
-            return hand_out(self.windows.sum_T(add_up(s, self.groups), size), self.groups, self.channels[0])
-        w = evaluated(w)
-        if fast := self._fast(s, w):
-            return fast.correlate_T(s, w, self.windows, size, self.groups)
-        return self.windows.correlate_T(s, w, size, self.groups)
+            return to_groups(self.windows.sum_T(sum_of_groups(s, self.groups), size), self.groups, self.channels[0])
+        return kernels.of(s, self.w).correlate_T(s, as_weights(w), self.windows, size, self.groups)
 
-    def _fast(self, x: Array, w: Array) -> ModuleType | None:
-        """The kernels for these arrays, if there are any. Depthwise convolutions are no matrix products worth the name."""
-        if self.groups > 1 and self.channels[0] == self.groups:
-            return None
-        return next((kernels for kernels in (cpu, gpu) if kernels.suits(x, w)), None)
-
-    def blind(self, x: Array) -> Array | None:
-        return blind_windows(self.windows, x)
+    def sees_only_padding(self, x: Array) -> Array | None:
+        return self.windows.sees_only_padding(x)
 
     def output_shape(self, shape: Shape) -> Shape:
         _require_channels(self, shape, self.channels[0])
@@ -166,14 +148,14 @@ class Conv(LinearModule):
 class _Diagonal(LinearModule):
     """y_i = x_i w_i + b_i: each output has one input, which gets what the bias leaves."""
 
-    def apply(self, x: Array, w: Weights) -> Array:
+    def apply(self, x: Array, w: Any) -> Array:
         _require_channels(self, x.shape, self.w.shape[0])
-        return x if w is ONE else x * evaluated(w)
+        return x if w is ONE else x * as_weights(w).array()
 
-    def apply_T(self, s: Array, w: Weights, shape: Shape) -> Array:
-        return s if w is ONE else s * evaluated(w)
+    def apply_T(self, s: Array, w: Any, shape: Shape) -> Array:
+        return s if w is ONE else s * as_weights(w).array()
 
-    def takes(self, rule: Rule) -> Rule:
+    def effective_rule(self, rule: Rule) -> Rule:
         return proportional(rule)
 
     def output_shape(self, shape: Shape) -> Shape:
@@ -198,8 +180,8 @@ class Scale(_Diagonal):
 class BatchNorm(_Diagonal):
     """y = (x − mean) / √(variance + eps) · gamma + beta, with the statistics of training: a Scale.
 
-    `lrp_toolbox.fuse(net)` merges it into the Linear or Conv before it, as `explain` does; on its own it shares
-    by the z-rule, in which its bias takes part.
+    `lrp_toolbox.fuse(net)` merges it into the Linear or Conv before it, as `explain` does. On its own it follows the
+    z-rule, in which its bias absorbs relevance.
     """
 
     mean: Array  # (channel)

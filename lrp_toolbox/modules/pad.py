@@ -5,20 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from .. import backend
-from ..backend import Array, namespace
-from ..rules import Book, Pass, Rule
-from .base import Layer, Shape, Trace
-from .windows import Padding, Windows, as_padding
+from .. import backend, kernels
+from ..backend import Array
+from ..context import Context
+from ..kernels.windows import Padding, Windows, as_padding
+from ..rules import Rule
+from .base import Layer, Pass, Shape, Trace
 
 
 @dataclass(frozen=True, eq=False)
 class Pad(Layer):
     """Zeros around a map: (…, height, width, channel) → (…, top + height + bottom, left + width + right, channel).
 
-    To the layer that follows, these zeros are inputs like all others. Rules in proportion to x_i w_ij give them nothing; ♭,
-    w² and zᴮ do, and a maximum may be a zero of the edge. None of it belongs to an input: the ledger has it, as padding.
-    A convolution's own `padding` is better, since no rule gives it anything.
+    To the layer that follows, these zeros are inputs like all others. Rules in proportion to x_i w_ij give them no relevance;
+    ♭, w² and zᴮ do, and a maximum may be a zero of the edge. This relevance belongs to no input: the ledger records it as
+    padding. The `padding` of a convolution itself is better, since no rule gives it relevance.
     """
 
     padding: Padding = 1  # an int, (height, width), or ((top, bottom), (left, right))
@@ -33,10 +34,10 @@ class Pad(Layer):
             raise ValueError(f"x: Pad expects (…, height, width, channel), got shape {tuple(shape)}")
         return Windows((1, 1), padding=self.padding)  # type: ignore[arg-type]
 
-    def takes(self, rule: Rule) -> Rule:
+    def effective_rule(self, rule: Rule) -> Rule:
         return Pass()
 
-    def keeps_sign(self, nonneg: bool) -> bool:
+    def output_is_nonnegative(self, nonneg: bool) -> bool:
         return nonneg
 
     def output_shape(self, shape: Shape) -> Shape:
@@ -49,9 +50,8 @@ class Pad(Layer):
         windows, size = self._windows(trace.x.shape), (trace.x.shape[-3], trace.x.shape[-2])
         return g[(..., *windows.inside(size), slice(None))]
 
-    def _share(self, trace: Trace, R: Array, rule: Rule, book: Book | None) -> Array:
-        if book is not None:
-            xp, nothing = namespace(R), backend.zeros((), R)
+    def _redistribute(self, trace: Trace, R: Array, rule: Rule, context: Context) -> Array:
+        if context.recorder is not None:
             inside = self.forward(backend.ones(trace.x.shape[-3:], R)) > 0
-            book.lose("padding", lambda R, inside: xp.where(inside, nothing, R), R, inside)
+            context.record_loss("padding", lambda R, inside: kernels.zero_unless(R, ~inside), R, inside)
         return self.gradient(trace, R)

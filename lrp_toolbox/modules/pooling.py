@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from .. import backend
+from .. import backend, kernels, propagation
 from ..backend import Array, namespace
-from ..rules import ONE, Book, Flat, Rule, Weights, Winner, Z
-from .base import Layer, LinearModule, Shape, Trace, as_pair
-from .windows import Padding, Windows, as_padding, blind_windows
+from ..context import Context
+from ..kernels.windows import Padding, Windows, as_padding, as_pair
+from ..rules import Flat, Rule, Z
+from ..weights import ONE
+from .base import Layer, LinearModule, Shape, Trace
 
 
 class _Windowed:
@@ -21,10 +23,10 @@ class _Windowed:
     padding: Padding
     ceil_mode: bool
 
-    def _settle(self) -> None:
+    def _check(self) -> None:
         if self.kernel is None:
             if self.stride is not None or self.padding != 0 or self.ceil_mode:
-                raise ValueError("kernel: None pools the whole map, and leaves stride, padding, ceil_mode no meaning")
+                raise ValueError("kernel: with None, which pools the whole map, stride, padding and ceil_mode have no meaning")
             return
         kernel = as_pair("kernel", self.kernel, 1)
         padding = as_padding(self.padding)
@@ -46,6 +48,14 @@ class _Windowed:
         return (*shape[:-3], *self.windows(shape).counts((shape[-3], shape[-2])), shape[-1])
 
 
+@dataclass(frozen=True, repr=False)
+class Winner(Rule):
+    """Max-pooling: the winner of a window takes all of its relevance; tied winners get equal parts."""
+
+    symbol: ClassVar[str] = "max"
+    formula: ClassVar[str] = "z_ij = 1 for the largest x_i of the window, else 0"
+
+
 @dataclass(frozen=True, eq=False)
 class MaxPool(_Windowed, Layer):
     """The largest x of each window. `ties`: several largest share relevance and gradient, or the first takes them."""
@@ -59,28 +69,29 @@ class MaxPool(_Windowed, Layer):
     axes: ClassVar[int] = 3
 
     def __post_init__(self) -> None:
-        self._settle()
+        self._check()
         if self.ties not in ("share", "first"):
             raise ValueError(f"ties: expected 'share' or 'first', got {self.ties!r}")
 
-    def keeps_sign(self, nonneg: bool) -> bool:
+    def output_is_nonnegative(self, nonneg: bool) -> bool:
         return nonneg
 
-    def takes(self, rule: Rule) -> Rule:
+    def effective_rule(self, rule: Rule) -> Rule:
         return rule if isinstance(rule, Flat) else Winner()
 
     def forward(self, x: Array) -> Array:
         return self.windows(x.shape).max(x)
 
     def gradient(self, trace: Trace, g: Array) -> Array:
-        return self._hand_to_winners(trace, g)
+        return self._to_winners(trace, g)
 
-    def _share(self, trace: Trace, R: Array, rule: Rule, book: Book | None) -> Array:
-        if isinstance(rule, Flat):  # evenly over the places of the window that exist, whatever they hold
-            return rule.relprop(SumPool(self.kernel, self.stride, self.padding, self.ceil_mode), trace.x, R, book=book)
-        return self._hand_to_winners(trace, R)
+    def _redistribute(self, trace: Trace, R: Array, rule: Rule, context: Context) -> Array:
+        if isinstance(rule, Flat):  # in equal parts to the places of the window that exist, whatever their values
+            windows = SumPool(self.kernel, self.stride, self.padding, self.ceil_mode)
+            return propagation.relprop(rule, windows, trace.x, R, context)
+        return self._to_winners(trace, R)
 
-    def _hand_to_winners(self, trace: Trace, R: Array) -> Array:
+    def _to_winners(self, trace: Trace, R: Array) -> Array:
         windows, size = self.windows(trace.x.shape), trace.x.shape[-3:-1]
         xp = namespace(R)
         padded = windows.pad(trace.x, float("-inf"))
@@ -95,14 +106,14 @@ class MaxPool(_Windowed, Layer):
             s = R / xp.astype(sum(xp.astype(won, xp.int32) for _, won in wins), R.dtype)
         R_in = backend.zeros((*R.shape[:-3], *padded.shape[-3:]), R)
         for (rows, columns), won in wins:
-            R_in[..., rows, columns, :] += backend.only(s, won)
+            R_in[..., rows, columns, :] += kernels.zero_unless(s, won)
         return R_in[(..., *windows.inside(size), slice(None))]
 
 
 class _Adding(_Windowed, LinearModule):
     """Σ over each window, times a weight of the window's own: AvgPool and SumPool. Channels do not mix."""
 
-    w: Any = None  # `apply` makes the weights from the shape of x; rules ask for None (these), or ONE
+    w: Any = None  # `apply` makes the weights from the shape of x
     b = None
 
     axes: ClassVar[int] = 3
@@ -111,23 +122,23 @@ class _Adding(_Windowed, LinearModule):
         """w of each window, (rows, columns, 1), or None where it is 1."""
         return None
 
-    def keeps_sign(self, nonneg: bool) -> bool:
+    def output_is_nonnegative(self, nonneg: bool) -> bool:
         return nonneg
 
-    def takes(self, rule: Rule) -> Rule:
+    def effective_rule(self, rule: Rule) -> Rule:
         return rule if isinstance(rule, Flat) else Z()  # always in proportion, unless ♭ is asked for (decision 5)
 
-    def apply(self, x: Array, w: Weights) -> Array:
+    def apply(self, x: Array, w: Any) -> Array:
         y = self.windows(x.shape).sum(x)
         weight = None if w is ONE else self.weight(x.shape, x)
         return y if weight is None else y * weight
 
-    def apply_T(self, s: Array, w: Weights, shape: Shape) -> Array:
+    def apply_T(self, s: Array, w: Any, shape: Shape) -> Array:
         weight = None if w is ONE else self.weight(shape, s)
         return self.windows(shape).sum_T(s if weight is None else s * weight, (shape[-3], shape[-2]))
 
-    def blind(self, x: Array) -> Array | None:
-        return blind_windows(self.windows(x.shape), x)
+    def sees_only_padding(self, x: Array) -> Array | None:
+        return self.windows(x.shape).sees_only_padding(x)
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,13 +151,13 @@ class SumPool(_Adding):
     ceil_mode: bool = False
 
     def __post_init__(self) -> None:
-        self._settle()
+        self._check()
 
 
 @dataclass(frozen=True, eq=False)
 class AvgPool(_Adding):
     """The mean of each window. Padding counts as zeros (Caffe, PyTorch), or not at all (Keras) with
-    `count_include_pad=False`; what a window of ceil mode hangs over the padded edge never counts."""
+    `count_include_pad=False`; what a window of ceil mode sees beyond the padded edge never counts."""
 
     kernel: int | Sequence[int] | None = 2
     stride: int | Sequence[int] | None = None  # None: the kernel's
@@ -155,7 +166,7 @@ class AvgPool(_Adding):
     count_include_pad: bool = True
 
     def __post_init__(self) -> None:
-        self._settle()
+        self._check()
 
     def weight(self, x_shape: Shape, x: Array) -> Array | None:
         windows, size = self.windows(x_shape), (x_shape[-3], x_shape[-2])

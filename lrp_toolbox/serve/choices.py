@@ -9,7 +9,7 @@ from dataclasses import fields as fields_of
 from typing import Any
 
 from ..attribution.names import RULE_NAMES
-from ..composites import POOLING, Composite, First, Place, Where, is_dense, places
+from ..composites import POOLING, Composite, First, LayerInfo, Where, is_dense, layers
 from ..io import Model
 from ..modules import BatchNorm, Conv, Scale
 from ..modules.container import Sum
@@ -52,7 +52,7 @@ class Group:
 
     name: str
     title: str
-    fits: Callable[[Place], bool]
+    fits: Callable[[LayerInfo], bool]
 
 
 GROUPS = (
@@ -63,7 +63,7 @@ GROUPS = (
 )
 
 
-def group_of(place: Place) -> Group | None:
+def group_of(place: LayerInfo) -> Group | None:
     return next((group for group in GROUPS if group.fits(place)), None)
 
 
@@ -105,14 +105,14 @@ class Choices:
 
     def __init__(self, model: Model):
         self.model = model
-        self.places = places(model.net, model.preprocessing.shape)
+        self.places = layers(model.net, model.preprocessing.shape)
         self.groups = [group for group in GROUPS if any(group_of(place) is group for place in self.places)]
         flattened = [place for place in self.places if isinstance(place.module, Conv) and not is_dense(place)]
         self.depth = max((place.depth for place in flattened), default=0)
         self.rules = {place.name: self._rules_of(place) for place in self.places}
         self.rules_of_group = {group.name: self._rules_of_group(group) for group in self.groups}
 
-    def _rules_of(self, place: Place) -> dict[str, Rule]:
+    def _rules_of(self, place: LayerInfo) -> dict[str, Rule]:
         """The rules among which a layer has a choice, by name, and what it makes of them.
 
         zᴮ knows the box of the pixels, and is for layers that touch them.
@@ -120,7 +120,7 @@ class Choices:
         if group_of(place) is None:
             return {}
         made = {name: self._make(name, {}) for name in RULE_NAMES if name != "zbox" or place.depth == 1}
-        taken = {name: place.module.takes(rule) for name, rule in made.items()}
+        taken = {name: place.module.effective_rule(rule) for name, rule in made.items()}
         return {name: taken[name] for name, rule in made.items() if name == "z" or taken[name] == rule}
 
     def _rules_of_group(self, group: Group) -> dict[str, list[Rule]]:
@@ -155,7 +155,7 @@ class Choices:
             "colours": {name: m.stops for name, m in COLOUR_MAPS.items()},
         }
 
-    def _layer(self, place: Place) -> JSON:
+    def _layer(self, place: LayerInfo) -> JSON:
         group = group_of(place)
         return {
             "name": place.name,

@@ -13,29 +13,29 @@ from operator import add
 
 import numpy as np
 
-from ..backend import Array, elementwise
+from ..backend import Array
 from ..composites import Composite, RuleTable
+from ..context import Context
 from ..data.photos import Photo
 from ..io import Model
+from ..kernels import elementwise
 from ..ledger import Entry, Ledger, Recorder
-from ..modules import Conv, Module, Sequential, Trace, fuse
-from ..modules.base import RuleTree
-from ..modules.container import Container
-from ..rules import AlphaBeta, Gamma, ZPlus
+from ..modules import Conv, Graph, Module, Sequential, Trace, fuse
+from ..rules import AlphaBeta, Gamma, Rule, ZPlus
 
 
 def settled(model: Model) -> Model:
-    """The model as a `Desk` takes it: batch normalisation merged, and a Sequential, whose children are the steps back."""
+    """The model as a `Desk` takes it: batch normalisation merged, and a Graph, whose nodes are the steps back."""
     net = fuse(model.net)
-    return replace(model, net=net if isinstance(net, Sequential) else Sequential(net=net))
+    return replace(model, net=net if isinstance(net, Graph) else Sequential(net=net))
 
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """The way back through one child of the net: the rules it followed, R of its input, and what was entered."""
+    """The way back through one node of the net: the rules of its layers, the relevance that has arrived, and the ledger."""
 
-    rules: RuleTree
-    R: Array
+    rules: tuple[Rule, ...]
+    arrived: dict[str, Array]
     entries: list[Entry]
 
 
@@ -43,10 +43,10 @@ class Desk:
     """A photograph as a `settled` model sees it. Belongs to one thread at a time."""
 
     def __init__(self, model: Model, photo: Photo):
-        assert isinstance(model.net, Sequential)
-        self.net: Sequential = model.net
+        assert isinstance(model.net, Graph)
+        self.net: Graph = model.net
         self.x = model.prepare(photo)
-        self._trace = self.net.trace(self.x[None, ...], rule=AlphaBeta())  # for [z⁺_j, z⁻_j] of all convolutions
+        self._trace = self.net.trace(self.x[None, ...], context=AlphaBeta())  # for [z⁺_j, z⁻_j] of all convolutions
         self.y = self._trace.y[0]
         self._target = -1
         self._steps: list[Step] = []  # of the last way back, from the output down
@@ -59,36 +59,39 @@ class Desk:
         `proceed` is called before each step. If it raises, the steps so far are there for the next question.
         """
         table = composite.resolve(self.net, self.x.shape)
-        rules = list(self.net.rules_for(table.tree))[::-1]
+        way = list(zip(self.net.nodes, self._trace.children, strict=True))[::-1]
+        rules = [tuple(table[name] for name, _ in node.module.walk(node.name)) for node, _ in way]
         if target != self._target:
             self._target, self._steps = target, []
         while [step.rules for step in self._steps] != rules[: len(self._steps)]:
             self._steps.pop()
 
         start = np.where(np.arange(self.y.size) == target, self.y, self.y.dtype.type(0))[None, :]
-        R = self._steps[-1].R if self._steps else start
-        way = list(zip(self.net.names, self.net.children, self._trace.children, strict=True))[::-1]
-        for (name, child, trace), rule in list(zip(way, rules, strict=True))[len(self._steps) :]:
+        arrived = dict(self._steps[-1].arrived) if self._steps else {self.net.output: start}
+        for (node, trace), of_node in list(zip(way, rules, strict=True))[len(self._steps) :]:
             proceed()
             recorder = Recorder(lead=1)
-            R = child.relprop(_informed(child, trace, rule), R, rule, recorder.book(name))
-            self._steps.append(Step(rule, R, recorder.entries))
+            context = table.context(recorder).inside(node.name)
+            informed = _informed(node.module, trace, context)
+            node.send_back(node.module.relprop(informed, arrived.pop(node.name), context), arrived)
+            self._steps.append(Step(of_node, dict(arrived), recorder.entries))
         entries = [entry for step in self._steps for entry in step.entries]
-        return R[0], Recorder(lead=1, entries=entries).close(start, R)[0], table
+        R = arrived[self.net.inputs[0]]
+        return R[0], Recorder(lead=1, entries=entries).ledger(start, R)[0], table
 
 
-def _informed(module: Module, trace: Trace, rules: RuleTree) -> Trace:
-    """The trace of `module` with the denominators that `rules` will ask for, where [z⁺_j, z⁻_j] are known."""
-    if isinstance(module, Container):
-        branches = zip(module, trace.children, module.rules_for(rules), strict=False)  # the sum of an Add has no branch
-        informed = [_informed(child, t, rule) for child, t, rule in branches]
-        return replace(trace, children=(*informed, *trace.children[len(informed) :]))
+def _informed(module: Module, trace: Trace, context: Context) -> Trace:
+    """The trace of `module` with the denominators that the rules will ask for, where [z⁺_j, z⁻_j] are known."""
+    if isinstance(module, Graph):
+        nodes = zip(module.nodes, trace.children, strict=True)
+        return replace(trace, children=[_informed(node.module, t, context.inside(node.name)) for node, t in nodes])
     if not isinstance(module, Conv) or trace.z is None:
         return trace
-    if rules.reads_y:
+    rule = context.rule
+    if rule.uses_output:
         trace = replace(trace, y=elementwise(add, *module.separate(trace.z, 2)))
-    if isinstance(rules, (AlphaBeta, ZPlus, Gamma)) and _is_usual(rules):
-        trace = replace(trace, rule=rules, z=_denominators(module, rules, trace.y, trace.z))
+    if isinstance(rule, (AlphaBeta, ZPlus, Gamma)) and _is_usual(rule):
+        trace = replace(trace, rule=rule, z=_denominators(module, rule, trace.y, trace.z))
     return trace
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import lrp_toolbox as lrp
-from lrp_toolbox.composites import places
+from lrp_toolbox.composites import layers
 
 
 def zeros(*shape):
@@ -37,7 +37,7 @@ EPS, FLAT, Z = lrp.Epsilon(1e-6), lrp.Flat(), lrp.Z()
 def chosen(composite, net=None, shape=SHAPE):
     """Symbols of the rules of all layers that are no activation."""
     table = composite.resolve(net or vgg_like(), shape)
-    return {p.name: r for p, r in zip(table.places, table.rules, strict=True) if r.symbol != "="}
+    return {p.name: r for p, r in zip(table.layers, table.rules, strict=True) if r.symbol != "="}
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_the_table_prints():
     assert lines[1].split() == ["layer", "type", "input", "rule"]
     assert lines[2].split() == ["conv1", "Conv", "8×8×3", "♭", "Flat()"]
     assert lines[-1].split() == ["fc2", "Linear", "8", "ε", "Epsilon(eps=1e-06)"]
-    assert "♭ says nothing in a dense layer" in str(lrp.uniform(lrp.Flat()).resolve(vgg_like(), SHAPE))
+    assert "♭ is uninformative in a dense layer" in str(lrp.uniform(lrp.Flat()).resolve(vgg_like(), SHAPE))
     assert "♭ says nothing" not in text
 
 
@@ -124,7 +124,7 @@ def branching():
 
 
 def test_first_is_graph_order():
-    found = {p.name: p.depth for p in places(branching(), SHAPE)}
+    found = {p.name: p.depth for p in layers(branching(), SHAPE)}
     assert found["stem/a/c"] == found["stem/b"] == 1
     assert [found[n] for n in ("conv", "res/main/one", "res/main/two", "res/sum", "last", "fc")] == [2, 3, 4, 4, 5, 6]
     one = chosen(lrp.lrp_cmp(flat=1), branching())
@@ -161,13 +161,14 @@ def test_pooling_of_the_whole_map_is_dense():
         assert symbols == [r.symbol for r in chosen(lrp.lrp_cmp(flat=3, pooling=True), net, (8, 8, 3)).values()]
 
 
-def test_the_tree_has_the_shape_of_the_net():
+def test_the_context_has_the_rule_of_each_layer_by_name():
     table = lrp.lrp_cmp().resolve(branching(), SHAPE)
-    stem, conv, res, *rest = table.tree
-    assert [r[0].symbol if isinstance(r, tuple) else r.symbol for r in stem] == ["♭", "♭"]
-    assert conv.symbol == "αβ"
-    assert [len(res), len(res[0]), res[1].symbol, res[2].symbol] == [3, 3, "=", "ε"]
-    assert len(rest) == 4
+    symbols = {name: rule.symbol for name, rule in table.context().rules.items()}
+    assert symbols == {
+        "stem/a/c": "♭", "stem/a/r": "=", "stem/b": "♭", "stem/concat": "=", "conv": "αβ", "res/main/one": "αβ",
+        "res/main/r": "=", "res/main/two": "αβ", "res/skip": "=", "res/sum": "ε", "last": "αβ", "pool": "z", "flatten": "=",
+        "fc": "ε",
+    }  # fmt: skip
     assert table["res/main/one"] == lrp.AlphaBeta(2)
     with pytest.raises(KeyError, match="no layer 'x'; there are stem/a/c"):
         table["x"]

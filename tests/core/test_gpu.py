@@ -17,11 +17,12 @@ from strategies import rngs
 from support import ODD
 
 import lrp_toolbox as lrp
-from lrp_toolbox import backend
+from lrp_toolbox import kernels
 from lrp_toolbox.composites import uniform
-from lrp_toolbox.kernels import cpu, gpu
+from lrp_toolbox.kernels import gpu, plain
+from lrp_toolbox.kernels.windows import Windows
 from lrp_toolbox.ledger import Recorder
-from lrp_toolbox.modules.windows import Windows
+from lrp_toolbox.weights import Given
 
 # ---- a stand-in for CuPy ---------------------------------------------------------------------------------------------
 
@@ -163,8 +164,7 @@ def cupy(tmp_path_factory):
 @pytest.fixture
 def by_kernels(cupy, monkeypatch):
     """NumPy's arrays go the way of CuPy's."""
-    monkeypatch.setattr(gpu, "suits", cpu.suits)
-    monkeypatch.setattr(cpu, "suits", lambda *arrays: False)
+    monkeypatch.setitem(kernels.FAST, "numpy", gpu)
     cupy.launched.clear()
     return cupy
 
@@ -201,7 +201,7 @@ def test_nvrtc_compiles_the_kernels(architecture, real):
     nvrtc.nvrtcGetPTXSize(program, ctypes.byref(size))
     ptx = ctypes.create_string_buffer(size.value)
     nvrtc.nvrtcGetPTX(program, ptx)
-    for name in ("im2col", "col2im", "use_only", "use_quotient", "use_signed"):
+    for name in ("im2col", "col2im", "use_zero_unless", "use_quotient", "use_signed"):
         assert f".visible .entry {name}(" in ptx.value.decode()
     nvrtc.nvrtcDestroyProgram(ctypes.byref(program))
 
@@ -239,9 +239,12 @@ def test_convolution_by_kernels_is_plain_convolution(cupy, case, scratch, most_b
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(gpu, "SCRATCH", scratch)
         patch.setattr(cupy, "most_blocks", most_blocks)
-        y, back = gpu.correlate(x, w, windows, groups), gpu.correlate_T(s, w, windows, size, groups)
+        y, back = gpu.correlate(x, Given(w), windows, groups), gpu.correlate_T(s, Given(w), windows, size, groups)
     cupy.check()
-    for found, expected in ((y, windows.correlate(x, w, groups)), (back, windows.correlate_T(s, w, size, groups))):
+    for found, expected in (
+        (y, plain.correlate(x, Given(w), windows, groups)),
+        (back, plain.correlate_T(s, Given(w), windows, size, groups)),
+    ):
         np.testing.assert_array_equal(found, expected)
         assert found.dtype == x.dtype
 
@@ -252,9 +255,11 @@ def test_windows_of_one_place_are_not_written_out(cupy, kernel, groups):
     rng, windows = np.random.default_rng(0), Windows(kernel)
     x, w = rng.integers(-3, 4, (2, 5, 4, 6)).astype("f4"), rng.integers(-3, 4, (*kernel, 6 // groups, 8)).astype("f4")
     cupy.launched.clear()
-    y = gpu.correlate(x, w, windows, groups)
-    np.testing.assert_array_equal(y, windows.correlate(x, w, groups))
-    np.testing.assert_array_equal(gpu.correlate_T(y, w, windows, (5, 4), groups), windows.correlate_T(y, w, (5, 4), groups))
+    y = gpu.correlate(x, Given(w), windows, groups)
+    np.testing.assert_array_equal(y, plain.correlate(x, Given(w), windows, groups))
+    np.testing.assert_array_equal(
+        gpu.correlate_T(y, Given(w), windows, (5, 4), groups), plain.correlate_T(y, Given(w), windows, (5, 4), groups)
+    )
     cupy.check()
     assert cupy.launched == ([] if kernel == (1, 1) else ["im2col", "col2im"])
 
@@ -262,7 +267,8 @@ def test_windows_of_one_place_are_not_written_out(cupy, kernel, groups):
 def test_scratch_is_asked_for_once_and_bounded(cupy, monkeypatch):
     monkeypatch.setattr(gpu, "SCRATCH", 3 * 25 * 9 * 4 * 4)  # bytes of the windows of three samples
     cupy.launched.clear()
-    gpu.correlate(np.ones((7, 5, 5, 4), "f4"), np.ones((3, 3, 4, 2), "f4"), Windows((3, 3), padding=((1, 1), (1, 1))), 1)
+    windows = Windows((3, 3), padding=((1, 1), (1, 1)))
+    gpu.correlate(np.ones((7, 5, 5, 4), "f4"), Given(np.ones((3, 3, 4, 2), "f4")), windows, 1)
     assert cupy.launched == ["im2col"] * 3
     assert sorted(memory.size - 2 * cupy.GUARD for memory in cupy.given) == [7 * 25 * 2, 7 * 25 * 4, 3 * 25 * 9 * 4]
     cupy.check()
@@ -277,10 +283,10 @@ def test_inputs_that_are_views_and_batches_of_none(cupy):
         rng.integers(-3, 4, (4, 9, 8)).astype("f8").transpose(1, 2, 0),
         np.empty((0, 9, 8, 4)),
     ):
-        y = gpu.correlate(x, w, windows, 1)
-        np.testing.assert_array_equal(y, windows.correlate(x, w))
-        back = gpu.correlate_T(y[..., ::, ::-1, :], w[..., :], windows, (9, 8), 1)
-        np.testing.assert_array_equal(back, windows.correlate_T(y[..., ::, ::-1, :], w, (9, 8)))
+        y = gpu.correlate(x, Given(w), windows, 1)
+        np.testing.assert_array_equal(y, plain.correlate(x, Given(w), windows, 1))
+        back = gpu.correlate_T(y[..., ::, ::-1, :], Given(w[..., :]), windows, (9, 8), 1)
+        np.testing.assert_array_equal(back, plain.correlate_T(y[..., ::, ::-1, :], Given(w), windows, (9, 8), 1))
     cupy.check()
 
 
@@ -291,14 +297,17 @@ def test_elementwise_kernels_are_those_of_the_standard(by_kernels, dtype):
         nothing = abs(b) < 1e-30
         A, B, N = (array_api_strict.asarray(v) for v in (a, b, nothing))
         for here, there in (
-            (backend.only(a, nothing), backend.only(A, N)),
-            (backend.quotient(a, b, nothing), backend.quotient(A, B, N)),
-            (backend.signed(0.1, b), backend.signed(0.1, B)),
-            (backend.only(a.reshape(10, 10), nothing[:10]), backend.only(array_api_strict.reshape(A, (10, 10)), N[:10])),
+            (kernels.zero_unless(a, nothing), kernels.zero_unless(A, N)),
+            (kernels.quotient(a, b, nothing), kernels.quotient(A, B, N)),
+            (kernels.signed(0.1, b), kernels.signed(0.1, B)),
+            (
+                kernels.zero_unless(a.reshape(10, 10), nothing[:10]),
+                kernels.zero_unless(array_api_strict.reshape(A, (10, 10)), N[:10]),
+            ),
         ):
             assert here.dtype == dtype
             np.testing.assert_array_equal(here, lrp.to_numpy(there))
-    assert by_kernels.launched == ["lrp_only", "lrp_quotient", "lrp_signed", "lrp_only"]
+    assert by_kernels.launched == ["lrp_zero_unless", "lrp_quotient", "lrp_signed", "lrp_zero_unless"]
 
 
 # ---- with --backend cupy, on a card -----------------------------------------------------------------------------------
@@ -378,10 +387,10 @@ def test_a_relevance_pass_looks_into_no_array(composite, monkeypatch):
     for name in ("__bool__", "__float__", "__int__", "__index__", "__array__", "__dlpack__"):
         look = getattr(type(x), name)
         monkeypatch.setattr(type(x), name, lambda *a, _look=look, _name=name, **k: (looks.append(_name), _look(*a, **k))[1])
-    trace = net.trace(x, rule=table.tree)
+    trace = net.trace(x, context=table.context())
     recorder = Recorder(lead=2)
-    R = net.relprop(trace, trace.y, table.tree, recorder.book(""))
-    ledger = recorder.close(trace.y, R)
+    R = net.relprop(trace, trace.y, table.context(recorder))
+    ledger = recorder.ledger(trace.y, R)
     assert looks == (["__bool__"] if isinstance(table.rules[0], lrp.ZBox) else [])
     assert bool(xp.all(ledger.end == ledger.end))
     assert looks, "this is how a look is seen"

@@ -1,5 +1,6 @@
 """The fast paths give the numbers of the plain paths, for any geometry, tiling and number of threads."""
 
+import inspect
 import os
 import subprocess
 import sys
@@ -15,9 +16,10 @@ from strategies import rngs
 from support import ODD
 
 import lrp_toolbox as lrp
-from lrp_toolbox import backend
-from lrp_toolbox.kernels import cpu
-from lrp_toolbox.modules.windows import Windows
+from lrp_toolbox import kernels
+from lrp_toolbox.kernels import cpu, gpu, plain
+from lrp_toolbox.kernels.windows import Windows
+from lrp_toolbox.weights import Derived, Given, Joined
 
 
 @st.composite
@@ -45,13 +47,13 @@ def test_fast_convolution_is_plain_convolution(case, tile, threads, itemsize):
         patch.setenv("LRP_NUM_THREADS", threads)
         patch.setattr(cpu, "TILE", tile)
         patch.setattr(cpu, "WORTH", 0)
-        y = cpu.correlate(x, w, windows, groups)
-        np.testing.assert_allclose(y, windows.correlate(x, w, groups), **tolerance)
+        y = cpu.correlate(x, Given(w), windows, groups)
+        np.testing.assert_allclose(y, plain.correlate(x, Given(w), windows, groups), **tolerance)
         assert y.dtype == x.dtype
         s = rng.standard_normal(y.shape).astype(x.dtype)
-        back = cpu.correlate_T(s, w, windows, x.shape[-3:-1], groups)
-        np.testing.assert_allclose(back, windows.correlate_T(s, w, x.shape[-3:-1], groups), **tolerance)
-        np.testing.assert_array_equal(back, cpu.correlate_T(s, w, windows, x.shape[-3:-1], groups))  # whoever is first
+        back = cpu.correlate_T(s, Given(w), windows, x.shape[-3:-1], groups)
+        np.testing.assert_allclose(back, plain.correlate_T(s, Given(w), windows, x.shape[-3:-1], groups), **tolerance)
+        np.testing.assert_array_equal(back, cpu.correlate_T(s, Given(w), windows, x.shape[-3:-1], groups))  # whoever is first
         assert back.shape == x.shape
         assert back.dtype == x.dtype
 
@@ -63,9 +65,11 @@ def test_transposes_by_inner_products(case, threads):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LRP_NUM_THREADS", threads)
         patch.setattr(cpu, "TILE", 500)
-        y = cpu.correlate(x, w, windows, groups)
+        y = cpu.correlate(x, Given(w), windows, groups)
         s = rng.standard_normal(y.shape)
-        np.testing.assert_allclose((y * s).sum(), (x * cpu.correlate_T(s, w, windows, x.shape[-3:-1], groups)).sum(), rtol=1e-8)
+        np.testing.assert_allclose(
+            (y * s).sum(), (x * cpu.correlate_T(s, Given(w), windows, x.shape[-3:-1], groups)).sum(), rtol=1e-8
+        )
 
 
 def test_inputs_that_are_views():
@@ -78,60 +82,73 @@ def test_inputs_that_are_views():
         rng.standard_normal((4, 9, 8)).transpose(1, 2, 0),
     ):
         before = x.copy()
-        y = cpu.correlate(x, w, windows, 1)
-        np.testing.assert_allclose(y, windows.correlate(x, w))
-        back = cpu.correlate_T(y[::, ::-1], w[..., :], windows, (9, 8), 1)
-        np.testing.assert_allclose(back, windows.correlate_T(y[::, ::-1], w, (9, 8)))
+        y = cpu.correlate(x, Given(w), windows, 1)
+        np.testing.assert_allclose(y, plain.correlate(x, Given(w), windows, 1))
+        back = cpu.correlate_T(y[::, ::-1], Given(w[..., :]), windows, (9, 8), 1)
+        np.testing.assert_allclose(back, plain.correlate_T(y[::, ::-1], Given(w), windows, (9, 8), 1))
         np.testing.assert_array_equal(x, before)
 
 
 @given(rngs(), st.integers(1, 40), st.integers(1, 9), st.integers(1, 40), st.sampled_from([1, 30, 1000]), st.floats(0, 1))
 def test_dense_layers_in_blocks(rng, inputs, outputs, samples, block, zeros):
-    """For an array of weights, and for weights that are worked out block by block; with inputs that are 0 for all samples."""
+    """For an array of weights, and for weights that are derived block by block; with inputs that are 0 for all samples."""
     x, w = rng.standard_normal((samples, inputs)), rng.standard_normal((inputs, outputs))
     x[:, rng.random(inputs) < zeros] = 0
     s = rng.standard_normal((2, samples, 2 * outputs))
     parts = np.concatenate([np.maximum(w, 0), w * w], axis=1)
-    joined = (lambda *w: np.concatenate(w, axis=-1), (backend.Lazy(backend.positive_part, (w,)), w * w))
+    joined = Joined(lambda sides: np.concatenate(sides, axis=-1), [Derived(kernels.positive_part, Given(w)), Given(w * w)])
+    assert joined.shape == parts.shape
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cpu, "BLOCK", block)
         for threads in ("1", "3"):
             patch.setenv("LRP_NUM_THREADS", threads)
-            np.testing.assert_allclose(cpu.dense(x, w, inputs), x @ w, rtol=1e-9, atol=1e-12)
-            for lazy in (backend.Lazy(*joined), backend.Lazy(*joined, joins=True)):
-                np.testing.assert_allclose(cpu.dense(x, lazy, inputs), x @ parts, rtol=1e-9, atol=1e-12)
-                np.testing.assert_allclose(cpu.dense_T(s, lazy, inputs), s @ parts.T, rtol=1e-9, atol=1e-12)
+            np.testing.assert_allclose(cpu.dense(x, Given(w)), x @ w, rtol=1e-9, atol=1e-12)
+            for weights in (joined, Derived(lambda w: w, joined)):
+                np.testing.assert_allclose(cpu.dense(x, weights), x @ parts, rtol=1e-9, atol=1e-12)
+                np.testing.assert_allclose(cpu.dense_T(s, weights), s @ parts.T, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("threads", ["1", "2"])
-def test_lazy_weights_of_a_convolution(monkeypatch, threads):
+def test_derived_weights_of_a_convolution(monkeypatch, threads):
     monkeypatch.setenv("LRP_NUM_THREADS", threads)
     monkeypatch.setattr(cpu, "PART", 10)
     w = np.random.default_rng(0).standard_normal((3, 2, 5, 4))
-    lazy = backend.Lazy(np.multiply, (backend.Lazy(backend.positive_part, (w,)), w))
-    np.testing.assert_array_equal(backend.evaluated(lazy), np.maximum(w, 0) * w)
-    np.testing.assert_array_equal(lazy[1, :1], (np.maximum(w, 0) * w)[1, :1])
+    derived = Derived(np.multiply, Derived(kernels.positive_part, Given(w)), Given(w))
+    np.testing.assert_array_equal(cpu.whole(derived), np.maximum(w, 0) * w)
+    np.testing.assert_array_equal(derived.array(), np.maximum(w, 0) * w)
+    np.testing.assert_array_equal(derived.rows((1, slice(1))), (np.maximum(w, 0) * w)[1, :1])
+
+
+def test_all_kernels_have_the_same_functions_with_the_same_signatures():
+    def public(module):
+        functions = inspect.getmembers(module, inspect.isfunction)
+        return {name: str(inspect.signature(f)) for name, f in functions if f.__module__ == module.__name__ and name[0] != "_"}
+
+    helpers = {"threads", "spread", "whole", "worth_tiling"}  # how the CPU's kernels work
+    assert {"correlate", "correlate_T", "dense", "dense_T", "elementwise", "total"} <= public(plain).keys()
+    assert public(gpu) == public(plain)
+    assert {name: s for name, s in public(cpu).items() if name not in helpers} == public(plain)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_choices_without_branches_are_those_of_where(dtype):
-    """`only`, `quotient` and `signed`, bit by bit, beside what the array API standard gives."""
+    """`zero_unless`, `quotient` and `signed`, bit by bit, beside what the array API standard gives."""
     with np.errstate(all="ignore"):
         a, b = (part.ravel() for part in np.meshgrid(np.asarray(ODD, dtype), np.asarray(ODD, dtype)))
         a, nothing = np.nan_to_num(a, posinf=3.0, neginf=-3.0), abs(b) < 1e-30
         A, B, N = (array_api_strict.asarray(v) for v in (a, b, nothing))
         for here, there in (
-            (backend.only(a, nothing), backend.only(A, N)),
-            (backend.quotient(a, b, nothing), backend.quotient(A, B, N)),
-            (backend.quotient(a, a, a == 9), backend.quotient(A, A, A == 9)),
-            (backend.signed(0.25, b), backend.signed(0.25, B)),
-            (backend.only(a.reshape(10, 10)[::2, ::3], np.eye(10, dtype=bool)[::2, ::3]), None),
+            (kernels.zero_unless(a, nothing), kernels.zero_unless(A, N)),
+            (kernels.quotient(a, b, nothing), kernels.quotient(A, B, N)),
+            (kernels.quotient(a, a, a == 9), kernels.quotient(A, A, A == 9)),
+            (kernels.signed(0.25, b), kernels.signed(0.25, B)),
+            (kernels.zero_unless(a.reshape(10, 10)[::2, ::3], np.eye(10, dtype=bool)[::2, ::3]), None),
         ):
             assert here.dtype == dtype
             if there is not None:
                 np.testing.assert_array_equal(here, lrp.to_numpy(there))
         np.testing.assert_array_equal(
-            backend.only(a.reshape(10, 10), np.eye(10, dtype=bool)), np.diag(np.diag(a.reshape(10, 10)))
+            kernels.zero_unless(a.reshape(10, 10), np.eye(10, dtype=bool)), np.diag(np.diag(a.reshape(10, 10)))
         )
 
 
@@ -149,13 +166,13 @@ def test_elementwise_in_pieces(monkeypatch, threads):
     rng = np.random.default_rng(0)
     a, b, c = rng.standard_normal((3, 1, 9, 10, 4)), rng.standard_normal((3, 2, 9, 10, 4)), rng.standard_normal(4)
     for arrays in ((a, b), (b, c), (a, c), (b,), (b[0, 0],), (c, b), (rng.standard_normal((2, 999)), np.ones(999))):
-        assert cpu.pays(*arrays)
+        assert cpu.worth_tiling(*arrays)
         expected = sum(arrays) * 2
-        np.testing.assert_array_equal(backend.elementwise(lambda *v: sum(v) * 2, *arrays), expected)
+        np.testing.assert_array_equal(kernels.elementwise(lambda *v: sum(v) * 2, *arrays), expected)
         for lead in range(expected.ndim):
-            total = backend.total(lambda *v: sum(v) * 2, lead, *arrays)
+            total = kernels.total(lambda *v: sum(v) * 2, lead, *arrays)
             np.testing.assert_allclose(total, expected.sum(axis=tuple(range(lead, expected.ndim))))
-    assert backend.elementwise(np.negative, b.astype("f4")).dtype == np.float32
+    assert kernels.elementwise(np.negative, b.astype("f4")).dtype == np.float32
 
 
 def test_every_task_is_done_once_and_none_after_an_error(monkeypatch):
@@ -199,7 +216,7 @@ def test_the_number_of_threads_changes_no_sum(monkeypatch):
     sums = set()
     for threads in ("1", "2", "5"):
         monkeypatch.setenv("LRP_NUM_THREADS", threads)
-        sums.add(float(backend.total(np.square, 1, x)[0]))
+        sums.add(float(kernels.total(np.square, 1, x)[0]))
     assert len(sums) == 1
 
 
@@ -222,12 +239,13 @@ def test_errors_come_out_of_threads_and_threads_share_no_scratch():
     rng = np.random.default_rng(0)
     windows = Windows((3, 3), padding=((1, 1), (1, 1)))
     jobs = [(rng.standard_normal((20, 20, c)), rng.standard_normal((3, 3, c, 4))) for c in range(1, 17)]
-    alone = [cpu.correlate(x, w, windows, 1) for x, w in jobs]
+    alone = [cpu.correlate(x, Given(w), windows, 1) for x, w in jobs]
     start = threading.Barrier(16)
 
     def work(job):
         start.wait()
-        return [cpu.correlate(*job, windows, 1) for _ in range(20)]
+        x, w = job
+        return [cpu.correlate(x, Given(w), windows, 1) for _ in range(20)]
 
     with ThreadPoolExecutor(16) as pool:
         for expected, found in zip(alone, pool.map(work, jobs), strict=True):
@@ -252,6 +270,7 @@ def test_depthwise_and_small_layers_are_right_either_way(monkeypatch):
     for groups in (1, 2, 6):
         layer = lrp.Conv(rng.standard_normal((3, 3, 6 // groups, 12)), padding=1, groups=groups)
         x = rng.standard_normal((2, 7, 7, 6))
-        y = layer.windows.correlate(x, layer.w, groups)
+        y = plain.correlate(x, Given(layer.w), layer.windows, groups)
         np.testing.assert_allclose(layer.forward(x), y)
-        np.testing.assert_allclose(layer.gradient(layer.trace(x), y), layer.windows.correlate_T(y, layer.w, (7, 7), groups))
+        back = plain.correlate_T(y, Given(layer.w), layer.windows, (7, 7), groups)
+        np.testing.assert_allclose(layer.gradient(layer.trace(x), y), back)

@@ -27,7 +27,7 @@ def test_every_unit_of_relevance_is_found_again_exactly(drawn, rule):
     net, x = drawn
     for e in explanations(net, x, rule):
         assert e.R.shape == (2, *x.shape)
-        absorbed = sum(e.ledger.absorbed(reason) for reason in ("bias", "eps", "empty", "padding"))
+        absorbed = sum(e.ledger.absorbed(reason) for reason in ("bias", "eps", "zero_denominator", "padding"))
         assert (e.R.sum(axis=(1, 2, 3)) + absorbed == e.y[[0, 2]]).all()
         assert (e.ledger.end == e.R.sum(axis=(1, 2, 3))).all()
         assert (e.ledger.start == e.y[[0, 2]]).all()
@@ -41,7 +41,7 @@ def test_where_nothing_can_take_relevance_it_is_conserved(drawn):
     """Eq. 1's own promise, layer by layer, under ♭: no bias, no ε, and every input counts."""
     net, x = drawn
     e = lrp.explain(net, x, 1, lrp.Flat())
-    assert e.R.sum() == e.y[1] - e.ledger.absorbed("padding") - e.ledger.absorbed("empty")
+    assert e.R.sum() == e.y[1] - e.ledger.absorbed("padding") - e.ledger.absorbed("zero_denominator")
     assert e.ledger.absorbed("bias") == e.ledger.absorbed("eps") == 0
 
 
@@ -52,7 +52,10 @@ def test_floats_close_to_rounding(xp, drawn, rule):
         there, X = net.astype(dtype).to(xp), xp.asarray(x.astype(dtype))
         e = lrp.explain(there, X, 0, rule)
         flow = max(float(abs(page.arriving)) + float(abs(page.passed)) for page in e.ledger)
-        parts = [max(float(abs(lrp.to_numpy(e.ledger.absorbed(r)))) for r in ("bias", "eps", "empty", "padding")), flow]
+        parts = [
+            max(float(abs(lrp.to_numpy(e.ledger.absorbed(r)))) for r in ("bias", "eps", "zero_denominator", "padding")),
+            flow,
+        ]
         if np.isfinite(parts).all():  # a float may leave its range where a Fraction does not
             assert abs(float(e.ledger.rounding)) <= tolerance * (1 + sum(parts)) * 10
 
@@ -67,8 +70,19 @@ def test_the_ledger_prints_and_can_be_looked_up():
     assert e.ledger[0, 1].entry("linear1").bias == e.ledger.entry("linear1").bias[0, 1]
     lines = str(e.ledger[0, 1]).splitlines()
     assert [line.split()[0] for line in lines] == ["layer", "linear2", "linear1", "total"]
-    assert lines[0].split() == ["layer", "rule", "arriving", "passed", "bias", "ε", "empty", "padding", "rounding"]
+    assert lines[0].split() == [
+        "layer",
+        "rule",
+        "arriving",
+        "passed",
+        "bias",
+        "ε",
+        "zero",
+        "denominator",
+        "padding",
+        "rounding",
+    ]
     with pytest.raises(KeyError, match="no layer 'x' in this ledger; there are linear2, relu1, linear1"):
         e.ledger.entry("x")
-    with pytest.raises(ValueError, match="reason: expected one of bias, eps, empty, padding, got 'gone'"):
+    with pytest.raises(ValueError, match="reason: expected one of bias, eps, zero_denominator, padding, got 'gone'"):
         e.ledger.absorbed("gone")

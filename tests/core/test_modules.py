@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from strategies import adding_cases, conv_cases, geometries, integers, max_pool_cases, rngs, weighted_cases
 
 import lrp_toolbox as lrp
-from lrp_toolbox.rules import ONE
+from lrp_toolbox.weights import ONE
 
 
 @given(st.one_of(weighted_cases, adding_cases))
@@ -247,7 +247,7 @@ K = np.ones((3, 3, 2, 4))
         (lambda: lrp.Conv(K, groups=3), "groups: 3 groups do not divide 4 outputs"),
         (lambda: lrp.MaxPool(2, padding=2), "padding: expected less than the kernel, (2, 2), got 2"),
         (lambda: lrp.MaxPool(2, ties="last"), "ties: expected 'share' or 'first', got 'last'"),
-        (lambda: lrp.AvgPool(None, stride=2), "kernel: None pools the whole map"),
+        (lambda: lrp.AvgPool(None, stride=2), "kernel: with None, which pools the whole map"),
         (lambda: lrp.LRN(4), "size: expected an odd number of channels or places, got 4"),
         (lambda: lrp.LRN(3, region="beside"), "region: expected 'across' channels or 'within' each, got 'beside'"),
         (lambda: lrp.BatchNorm(np.ones(2), np.ones(3)), "variance: expected one number for each channel, got shape (3,)"),
@@ -267,7 +267,10 @@ K = np.ones((3, 3, 2, 4))
             lambda: lrp.Linear(W22).relprop_z(np.ones((4, 2)), np.ones((3, 2))),
             "R: expected the relevance of Linear's output, (4, 2), got (3, 2)",
         ),
-        (lambda: lrp.Add(lrp.Linear(W22), lrp.Linear(np.ones((2, 3)))).forward(np.ones(2)), "x: Add's branches give shapes"),
+        (
+            lambda: lrp.Add(lrp.Linear(W22), lrp.Linear(np.ones((2, 3)))).forward(np.ones(2)),
+            "x: Sum expects inputs of one shape",
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused_by_name(make, message):
@@ -284,7 +287,7 @@ def test_what_does_not_fit_is_refused_by_name(make, message):
         (lambda: lrp.Linear(W22).relprop_z(np.ones(2), np.ones(2, "float32")), "R is float32, but x is float64"),
         (lambda: lrp.Linear(W22).forward([1.0, 2.0]), "expected an array"),
         (lambda: lrp.Sequential(lrp.ReLU(), 3), "Sequential: expected modules, got 3"),
-        (lambda: lrp.Sequential(lrp.ReLU()).relprop(lrp.ReLU().trace(W22), W22, "z"), "rule: expected a rule, or one"),
+        (lambda: lrp.Sequential(lrp.ReLU()).relprop(lrp.ReLU().trace(W22), W22, "z"), "rule: expected a rule, or a context"),
     ],
 )
 def test_wrong_types_are_refused(make, message):

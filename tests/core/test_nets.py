@@ -79,26 +79,28 @@ def test_batch_is_stack_and_targets_are_loop(rule, xp):
 
 
 def arrays_of(trace):
-    own = {id(a): a for a in (trace.x, trace.y, trace.z) if a is not None}
+    xs = trace.x if isinstance(trace.x, tuple) else (trace.x,)
+    own = {id(a): a for a in (*xs, trace.y, trace.z) if a is not None}
     return own | {i: a for child in trace.children for i, a in arrays_of(child).items()}
 
 
 @each_rule
-def test_a_trace_serves_many_walks_or_lets_go_on_one(rule):
-    """Arrays are let go where nobody asks for them: y of a layer whose rule does without, and all of them on the last walk."""
+def test_a_trace_serves_many_walks_and_is_freed_on_the_last(rule):
+    """Unneeded arrays are freed: y of a layer whose rule does not need it, and all of them on a walk that releases."""
     rng = np.random.default_rng(7)
     net, x = small_cnn(rng), rng.standard_normal(SHAPE)
-    tree = lrp.explain(net, x, 0, rule).rules.tree
-    plain, trace = net.trace(x), net.trace(x, rule=tree)
+    table = lrp.explain(net, x, 0, rule).rules
+    context = table.context()
+    plain, trace = net.trace(x), net.trace(x, context=context)
     R = rng.standard_normal(5)
-    expected = net.relprop(plain, R, tree)
+    expected = net.relprop(plain, R, context)
     assert len(arrays_of(plain)) > len(net)
     for other in (lrp.Z(), lrp.Gamma(), lrp.AlphaBeta(2), lrp.AlphaBeta(3, renormalize=True), lrp.Flat()):
         np.testing.assert_allclose(net.relprop(trace, R, other), net.relprop(plain, R, other), rtol=1e-9, atol=1e-12)
     np.testing.assert_allclose(net.gradient(trace, R), net.gradient(plain, R))
     for _ in range(2):
-        np.testing.assert_allclose(net.relprop(trace, R, tree), expected, rtol=1e-9, atol=1e-12)
-    found = net.relprop(trace.for_one_walk(), R, tree)
+        np.testing.assert_allclose(net.relprop(trace, R, context), expected, rtol=1e-9, atol=1e-12)
+    found = net.relprop(trace, R, table.context(release=True))
     np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
     assert arrays_of(trace) == {}
 

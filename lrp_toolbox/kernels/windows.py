@@ -1,9 +1,8 @@
-"""Sliding windows: the geometry of convolution and pooling, once, and the plain way to compute with it.
+"""Sliding windows: the geometry of convolution and pooling, and sums and maxima over windows.
 
-A window of `kernel` taps slides over a padded map. `views` walks over the taps instead of over the windows: for the tap
-(i, j) it shows what that tap sees in all windows at once, an array (…, output height, output width, channel). With it a
-convolution is a sum of kernel-many matrix products, and max-pooling a running maximum. Nothing beyond the array API
-standard is used here, and nothing that arrays of Fractions could not do; the fast paths are in `lrp_toolbox.kernels`.
+A window of `kernel` taps slides over a padded map. `views` goes through the taps and not through the windows: for the tap
+(i, j) it shows what this tap sees in all windows at once, an array (…, output height, output width, channel). Everything
+here works with any module of the array API standard, and with Fractions.
 """
 
 from __future__ import annotations
@@ -14,11 +13,20 @@ from dataclasses import dataclass
 from functools import reduce
 from operator import add
 
+import numpy as np
+
 from .. import backend
-from ..backend import Array, namespace
-from .base import as_pair
+from ..backend import Array, asarray_like, namespace
 
 Padding = int | Sequence[int] | Sequence[Sequence[int]]
+
+
+def as_pair(name: str, value: int | Sequence[int], minimum: int) -> tuple[int, int]:
+    """`value` as (height, width). Raises ValueError unless it is one int or two, none below `minimum`."""
+    pair = (value, value) if isinstance(value, int) else tuple(value)
+    if len(pair) != 2 or not all(isinstance(n, int) and not isinstance(n, bool) and n >= minimum for n in pair):
+        raise ValueError(f"{name}: expected an int ≥ {minimum}, or two for (height, width), got {value!r}")
+    return pair
 
 
 def as_padding(value: Padding) -> tuple[tuple[int, int], tuple[int, int]]:
@@ -32,7 +40,7 @@ def as_padding(value: Padding) -> tuple[tuple[int, int], tuple[int, int]]:
 
 @dataclass(frozen=True)
 class Windows:
-    """Where windows lie. With `ceil_mode` a last window may hang over the padded edge, if it begins inside of the map or
+    """Where windows lie. With `ceil_mode` a last window may reach beyond the padded edge, if it begins inside the map or
     its leading padding (the rule of Caffe and PyTorch)."""
 
     kernel: tuple[int, int]
@@ -59,7 +67,7 @@ class Windows:
         return count - 1 if self.ceil_mode and (count - 1) * self.stride[axis] >= n + before else count
 
     def extent(self, size: tuple[int, int]) -> tuple[int, int]:
-        """Height and width of the padded map, with what the last windows of ceil mode hang over."""
+        """Height and width of the padded map, with what the last windows of ceil mode reach beyond."""
         return tuple(  # type: ignore[return-value]
             max(n + sum(self.padding[a]), (count - 1) * self.stride[a] + self.dilation[a] * (self.kernel[a] - 1) + 1)
             for a, (n, count) in enumerate(zip(size, self.counts(size), strict=True))
@@ -118,73 +126,28 @@ class Windows:
             padded[..., self._tap(0, i, rows), :, :] += across
         return padded[(..., *self.inside(size), slice(None))]
 
-    def correlate(self, x: Array, w: Array, groups: int = 1) -> Array:
-        """y_j = Σ_i x_i w_ij over the windows, for w of shape (kh, kw, in / groups, out)."""
-        size = x.shape[-3:-1]
-        padded, y = self.pad(x), None
-        for i, j, (rows, columns) in self.views(size):
-            seen = _mix(padded[..., rows, columns, :], w[i, j, ...], groups)
-            y = seen if y is None else y + seen
-        return y
+    def sees_only_padding(self, x: Array) -> Array | None:
+        """A mask (rows, columns, 1) of the windows over x that see only padding; None if there are none."""
+        rows, columns = (self._only_padding(axis, n) for axis, n in enumerate(x.shape[-3:-1]))
+        if not any(rows) and not any(columns):
+            return None
+        below, beside = (asarray_like(np.asarray(mask), x) for mask in (rows, columns))
+        return (below[:, None] | beside[None, :])[:, :, None]
 
-    def correlate_T(self, s: Array, w: Array, size: tuple[int, int], groups: int = 1) -> Array:
-        """The transpose of `correlate`: Σ_j w_ij s_j, back on the map of `size`."""
-        padded = backend.zeros((*s.shape[:-3], *self.extent(size), w.shape[2] * groups), s)
-        for i, j, (rows, columns) in self.views(size):
-            padded[..., rows, columns, :] += _mix(s, _transposed(w[i, j, ...], groups), groups)
-        return padded[(..., *self.inside(size), slice(None))]
-
-    def blind(self, size: tuple[int, int]) -> tuple[list[bool], list[bool]] | None:
-        """For each row and each column of windows, whether it sees nothing but padding; None if no window does."""
-        rows, columns = (self._blind(axis, n) for axis, n in enumerate(size))
-        return (rows, columns) if any(rows) or any(columns) else None
-
-    def _blind(self, axis: int, n: int) -> list[bool]:
+    def _only_padding(self, axis: int, n: int) -> list[bool]:
         first = [k * self.stride[axis] - self.padding[axis][0] for k in range(self._count(axis, n))]
         taps = range(0, self.dilation[axis] * self.kernel[axis], self.dilation[axis])
         return [not any(0 <= start + tap < n for tap in taps) for start in first]
 
 
-def blind_windows(windows: Windows, x: Array) -> Array | None:
-    """A mask (rows, columns, 1) of the windows over x that see nothing but padding; None if there are none."""
-    blind = windows.blind(x.shape[-3:-1])
-    if blind is None:
-        return None
-    xp = namespace(x)
-    rows, columns = (xp.asarray(b) for b in blind)
-    return (rows[:, None] | columns[None, :])[:, :, None]
-
-
-def _mix(x: Array, w: Array, groups: int) -> Array:
-    """Σ_i x_i w_ij at every place: x (…, h, w, in), w (in / groups, out)."""
-    if groups == 1:
-        return x @ w
-    xp = namespace(x, w)
-    n_in, n_out = w.shape[0], w.shape[1] // groups
-    if n_in == 1:  # depthwise: nothing to add up
-        y = x[..., None] * xp.reshape(w, (groups, n_out))
-        return xp.reshape(y, (*x.shape[:-1], groups * n_out))
-    x = xp.moveaxis(xp.reshape(x, (*x.shape[:-1], groups, n_in)), -2, -4)  # (…, groups, h, w, in / groups)
-    w = xp.moveaxis(xp.reshape(w, (n_in, groups, n_out)), 1, 0)[:, None, :, :]  # (groups, 1, in / groups, out / groups)
-    y = xp.moveaxis(x @ w, -4, -2)
-    return xp.reshape(y, (*y.shape[:-2], groups * n_out))
-
-
-def _transposed(w: Array, groups: int) -> Array:
-    """The weights (in / groups, out) of each group transposed: (out / groups, in)."""
-    xp = namespace(w)
-    n_in, n_out = w.shape[0], w.shape[1] // groups
-    return xp.reshape(xp.permute_dims(xp.reshape(w, (n_in, groups, n_out)), (2, 1, 0)), (n_out, groups * n_in))
-
-
-def add_up(x: Array, groups: int) -> Array:
+def sum_of_groups(x: Array, groups: int) -> Array:
     """Σ over the channels of each group: (…, channel) → (…, groups)."""
     xp = namespace(x)
     return xp.sum(xp.reshape(x, (*x.shape[:-1], groups, x.shape[-1] // groups)), axis=-1)
 
 
-def hand_out(s: Array, groups: int, channels: int) -> Array:
-    """The transpose of `add_up`: every channel of a group gets the group's value."""
+def to_groups(s: Array, groups: int, channels: int) -> Array:
+    """The transpose of `sum_of_groups`: every channel of a group gets the group's value."""
     xp = namespace(s)
     spread = xp.broadcast_to(s[..., None], (*s.shape, channels // groups))
     return xp.reshape(spread, (*s.shape[:-1], channels))

@@ -1,0 +1,181 @@
+"""The fast evaluation of a rule: the numbers of `rules.relprop`, with fewer passes over the data, and the ledger.
+
+- The parts of a rule (αβ has two) are joined as if the layer had so many times its outputs, [w⁺, w⁻]. So there is one product
+  forward and one back, whatever the rule.
+- Denominators that the forward pass has computed are used again: y_j = z_j under z and ε; z⁺_j and z⁻_j, whose sum is y_j,
+  under αβ.
+- Elementwise formulas are evaluated in pieces that fit the cache.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from operator import add, mul
+from typing import Any, Protocol
+
+from . import backend, kernels
+from .backend import Array, Number
+from .context import Context
+from .kernels import divide, elementwise
+from .rules import AlphaBeta, Rule, split
+from .terms import ZERO, Bias, Input, Part, Weight
+from .weights import ONE, Joined
+
+Term = tuple[Array, Any]  # an input, and weights
+
+
+class Layer(Protocol):
+    """What is needed of a layer that mixes its inputs."""
+
+    @property
+    def w(self) -> Any: ...
+    @property
+    def b(self) -> Array | None: ...
+    def forward(self, x: Array) -> Array: ...
+    def apply(self, x: Array, w: Any) -> Array: ...
+    def apply_T(self, s: Array, w: Any, shape: tuple[int, ...]) -> Array: ...
+    def join(self, arrays: Sequence[Array]) -> Array: ...
+    def join_times(self, R: Array, factors: Sequence[Number]) -> Array: ...
+    def separate(self, z: Array, n: int) -> list[Array]: ...
+    def sees_only_padding(self, x: Array) -> Array | None: ...
+
+
+def forward(rule: Rule, layer: Layer, x: Array, nonneg: bool = False) -> tuple[Array, Array | None]:
+    """y of `layer` and, if they come with it at no cost, the denominators that `relprop` will need.
+
+    Under αβ one product gives z⁺_j and z⁻_j, and y_j is their sum.
+    """
+    if isinstance(rule, AlphaBeta):
+        parts = _parts(rule, *_operands(rule, layer, x, nonneg))
+        if len(parts) == 2:
+            z = _denominators(layer, *_joined(layer, parts))
+            y = elementwise(add, *layer.separate(z, 2))
+            return (y + layer.b if rule.bias == "ignore" and layer.b is not None else y), z
+    return layer.forward(x), None
+
+
+def relprop(
+    rule: Rule,
+    layer: Layer,
+    x: Array,
+    R: Array,
+    context: Context,
+    *,
+    nonneg: bool = False,
+    y: Array | None = None,
+    z: Array | None = None,
+) -> Array:
+    """The relevance of the inputs x of `layer`, whose outputs have relevance R.
+
+    What is known already can be given: whether x ≥ 0, the outputs y, the denominators z of `forward`.
+    """
+    X, w, b = _operands(rule, layer, x, nonneg)
+    parts = _parts(rule, X, w, b)
+    if len({tuple(map(id, _inputs(part))) for part in parts}) > 1:
+        raise TypeError(f"{rule}: expected parts that use the same inputs in the same order, x.pos and x.neg for example")
+    terms, joined_b = _joined(layer, parts)
+    if z is None:
+        is_plain = len(parts) == 1 and parts[0].z.terms == ((X, w),)
+        z = y if is_plain and y is not None and joined_b is layer.b else _denominators(layer, terms, joined_b)
+    if rule.renormalize or any(part.where is not None for part in parts):
+        if any(part.where is not None for part in parts):
+            y = y if y is not None and b.array is layer.b else _denominators(layer, [(x, layer.w)], b.array)
+        pieces = split(rule, parts, R, layer.separate(z, len(parts)), y)
+        _record_outputs_of_no_part(context, parts, R, y)
+        R = layer.join(pieces)
+    elif [part.share for part in parts] != [1]:
+        R = layer.join_times(R, [part.share for part in parts])
+    return _redistribute(rule, layer, terms, joined_b, R, z, context)
+
+
+def _operands(rule: Rule, layer: Layer, x: Array, nonneg: bool) -> tuple[Input, Weight, Any]:
+    return Input(x, nonneg), Weight(layer.w), ZERO if layer.b is None or rule.bias == "ignore" else Bias(layer.b)
+
+
+def _parts(rule: Rule, x: Input, w: Weight, b: Any) -> list[Part]:
+    """The parts that get relevance at all."""
+    return [part for part in rule.parts(x, w, b) if part.share != 0 or rule.renormalize]
+
+
+def _inputs(part: Part) -> list[Input]:
+    return [x for x, _ in part.z]
+
+
+def _joined(layer: Layer, parts: Sequence[Part]) -> tuple[list[Term], Array | None]:
+    """The parts of a rule as one: for each input the weights of all parts side by side, and the biases."""
+    if len(parts) == 1:
+        return [(x.array, w.weights) for x, w in parts[0].z], parts[0].b.array
+    terms = [
+        (column[0][0].array, Joined(layer.join, [w.weights for _, w in column]))
+        for column in zip(*(part.z for part in parts), strict=True)
+    ]
+    return terms, None if parts[0].b is ZERO else layer.join([part.b.array for part in parts])
+
+
+def _denominators(layer: Layer, terms: Sequence[Term], b: Array | None) -> Array:
+    """z_j = Σ_t apply(x_t, w_t)_j + b_j."""
+    z = layer.apply(*terms[0])
+    for x, w in terms[1:]:
+        z = z + layer.apply(x, w)
+    return z if b is None else elementwise(add, z, b)
+
+
+def _redistribute(
+    rule: Rule, layer: Layer, terms: Sequence[Term], b: Array | None, R: Array, z: Array, context: Context
+) -> Array:
+    """Equation 1: s_j = R_j / (z_j + ε sign(z_j)), R_i = Σ_t x_t,i · apply_T(s, w_t)_i."""
+    s = divide(R, z, rule.eps)
+    x, w = terms[0]
+    R_in = elementwise(mul, x, layer.apply_T(s, w, x.shape))
+    for x, w in terms[1:]:
+        R_in = R_in + x * layer.apply_T(s, w, x.shape)
+    if b is not None and rule.bias == "distribute":
+        R_in = R_in + _distributed(layer, s * b, x, context)
+    elif b is not None:
+        context.record_loss("bias", mul, s, b)
+    if context.recorder is not None:
+        _record(rule, layer, x, R, z, s, context)
+    return R_in
+
+
+def _distributed(layer: Layer, taken: Array, x: Array, context: Context) -> Array:
+    """What the biases took, in equal parts to all inputs: R_i = Σ_j taken_j / (number of inputs of j)."""
+    assert layer.b is not None
+    parts = layer.separate(taken, taken.shape[-1] // layer.b.shape[-1])
+    taken = sum(parts[1:], parts[0])
+    inputs = layer.apply(backend.ones(x.shape, x), ONE)
+    each = divide(taken, inputs)
+    context.record_loss("padding", lambda taken, each, inputs: taken - each * inputs, taken, each, inputs)
+    return layer.apply_T(each, ONE, x.shape)
+
+
+# ---- For the ledger --------------------------------------------------------------------------------------------------
+
+
+def _record(rule: Rule, layer: Layer, x: Array, R: Array, z: Array, s: Array, context: Context) -> None:
+    """What ε absorbed, and what was lost where the denominator is zero or a window sees only padding."""
+    if rule.eps:
+        context.record_loss("eps", lambda s, z: s * kernels.signed(rule.eps, z), s, z)
+    if kernels.never_vanishes(z, rule.eps):
+        return
+    hidden = layer.sees_only_padding(x)
+    if hidden is None:
+        context.record_loss("zero_denominator", lambda R, s: kernels.zero_unless(R, s == 0), R, s)
+    else:
+        context.record_loss("zero_denominator", lambda R, s, h: kernels.zero_unless(R, (s == 0) & ~h), R, s, hidden)
+        context.record_loss("padding", lambda R, s, h: kernels.zero_unless(R, (s == 0) & h), R, s, hidden)
+
+
+def _record_outputs_of_no_part(context: Context, parts: Sequence[Part], R: Array, y: Array | None) -> None:
+    """What was lost because no part is for these outputs: under γ, those with z_j = 0."""
+    conditions = [part.where for part in parts if part.where is not None]
+    if len(conditions) < len(parts):
+        return
+
+    def left(R: Array, y: Array) -> Array:
+        taken = conditions[0](y)
+        for condition in conditions[1:]:
+            taken = taken | condition(y)
+        return kernels.zero_unless(R, ~taken)
+
+    context.record_loss("zero_denominator", left, R, y)

@@ -1,0 +1,209 @@
+"""What the formula of a rule is written with: x, w and b, their parts, and sums of products of them.
+
+    x.pos, x.neg    max(x, 0) and min(x, 0); likewise w.pos, w.neg and b.pos, b.neg
+    x.one           1 for every input
+    w.one           1 on every connection that exists: not into the padding, not across groups
+    w**2, w + γ * w.pos, b + γ * b.pos
+    x * w           the contributions z_ij = x_i w_ij; these are added and subtracted
+
+Nothing is computed while a formula is written: a term says what it is, and `array` (of an input or a bias) or `weights`
+computes it. Where the structure of the net says that x ≥ 0, as after a ReLU, x.neg is ZERO, and products with it vanish.
+"""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property
+from operator import add, sub
+from typing import Any
+
+from .backend import Array, Number, like, namespace, ones, ulp
+from .kernels import negative_part, positive_part
+from .weights import ONE, Derived, as_weights
+
+
+class _Zero:
+    """A term that is 0: its parts are 0, sums do not change, products vanish."""
+
+    array = None
+
+    @property
+    def pos(self) -> _Zero:
+        return self
+
+    @property
+    def neg(self) -> _Zero:
+        return self
+
+    def __add__(self, other: Any) -> Any:
+        return other
+
+    def __radd__(self, other: Any) -> Any:
+        return other
+
+    def __sub__(self, other: Any) -> Any:
+        return self if other is self else -1 * other
+
+    def __mul__(self, other: Any) -> Any:
+        return Contributions() if isinstance(other, Weight) else self
+
+    def __rmul__(self, other: Any) -> Any:
+        return self
+
+    def __repr__(self) -> str:
+        return "ZERO"
+
+
+ZERO = _Zero()
+
+
+class Input:
+    """x, or a part of it. `nonneg`: whether x ≥ 0 is known from the structure of the net, without a look at the data."""
+
+    def __init__(self, array: Array, nonneg: bool = False):
+        self.array, self.nonneg = array, nonneg
+
+    @cached_property
+    def pos(self) -> Input:
+        return self if self.nonneg else Input(positive_part(self.array), nonneg=True)
+
+    @cached_property
+    def neg(self) -> Input | _Zero:
+        return ZERO if self.nonneg else Input(negative_part(self.array))
+
+    @cached_property
+    def one(self) -> Input:
+        return Input(ones(self.array.shape, self.array), nonneg=True)
+
+    def __neg__(self) -> Input:
+        return Input(-self.array)
+
+    def __mul__(self, w: Weight) -> Contributions:
+        return Contributions(((self, w),))
+
+
+class Weight:
+    """w, or weights derived from it, which the layer computes where it needs them (see `lrp_toolbox.weights`)."""
+
+    def __init__(self, weights: Any):
+        self.weights = weights if weights is ONE else as_weights(weights)
+
+    @cached_property
+    def pos(self) -> Weight:
+        return self._derived(positive_part)
+
+    @cached_property
+    def neg(self) -> Weight:
+        return self._derived(negative_part)
+
+    @cached_property
+    def one(self) -> Weight:
+        return Weight(ONE)
+
+    def __pow__(self, exponent: int) -> Weight:
+        return self._derived(lambda w: w**exponent)
+
+    def __rmul__(self, factor: Number) -> Weight:
+        return self._derived(lambda w: w * like(factor, w))
+
+    def __add__(self, other: Weight) -> Weight:
+        return self._derived(add, other)
+
+    def __sub__(self, other: Weight) -> Weight:
+        return self._derived(sub, other)
+
+    def _derived(self, f: Callable[..., Array], *others: Weight) -> Weight:
+        return Weight(Derived(f, *(as_weights(w.weights) for w in (self, *others))))
+
+
+class Bias:
+    """b of a layer that has one; a layer without has ZERO."""
+
+    def __init__(self, array: Array):
+        self.array = array
+
+    @cached_property
+    def pos(self) -> Bias:
+        return Bias(positive_part(self.array))
+
+    @cached_property
+    def neg(self) -> Bias:
+        return Bias(negative_part(self.array))
+
+    def __rmul__(self, factor: Number) -> Bias:
+        return Bias(self.array * like(factor, self.array))
+
+    def __add__(self, other: Bias) -> Bias:
+        return Bias(self.array + other.array)
+
+    def __sub__(self, other: Bias) -> Bias:
+        return Bias(self.array - other.array)
+
+
+@dataclass(frozen=True)
+class Contributions:
+    """z_ij = Σ_t x_t,i w_t,ij, as its (input, weight) terms."""
+
+    terms: tuple[tuple[Input, Weight], ...] = ()
+
+    def __iter__(self) -> Iterator[tuple[Input, Weight]]:
+        return iter(self.terms)
+
+    def __add__(self, other: Contributions) -> Contributions:
+        return Contributions(self.terms + other.terms)
+
+    def __sub__(self, other: Contributions) -> Contributions:
+        return Contributions(self.terms + tuple((-x, w) for x, w in other.terms))
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a rule: its contributions z_ij, the bias that joins them in the denominator, and its share of R_j.
+
+    `where`: for which outputs j it is, by z_j = Σ_i x_i w_ij + b_j; None for all.
+    """
+
+    z: Contributions
+    b: Bias | _Zero = ZERO
+    share: Number = 1
+    where: Callable[[Array], Array] | None = None
+
+
+def require_number(name: str, value: Any) -> Number:
+    """`value` as a plain number (a NumPy scalar would change the dtype of the data).
+
+    Raises TypeError if it is not a number, ValueError if it is not finite or below 0.
+    """
+    if not isinstance(value, numbers.Real) or isinstance(value, bool):
+        raise TypeError(f"{name}: expected a number, got {value!r}")
+    if not math.isfinite(value) or value < 0:
+        raise ValueError(f"{name}: expected a finite number ≥ 0, got {value!r}")
+    if isinstance(value, Fraction):
+        return value
+    return int(value) if isinstance(value, numbers.Integral) else float(value)
+
+
+def box_around(x: Input, low: Any, high: Any) -> tuple[Input, Input]:
+    """The bounds l and h of x, as inputs.
+
+    Raises TypeError if a bound is an array of another kind than x, ValueError if some x lies outside its box.
+    """
+    low, high = (_bound(name, bound, x.array) for name, bound in (("low", low), ("high", high)))
+    xp = namespace(x.array)
+    slack = 4 * ulp(x.array) * xp.maximum(abs(low), abs(high))
+    if not bool(xp.all((low - slack <= x.array) & (x.array <= high + slack))):
+        raise ValueError("x: zᴮ expects low ≤ x ≤ high; some lies outside (are these the preprocessing's bounds?)")
+    return Input(low), Input(high)
+
+
+def _bound(name: str, bound: Any, x: Array) -> Array:
+    xp = namespace(x)
+    if not hasattr(bound, "dtype"):
+        bound = like(bound, x) * ones((), x)
+    elif namespace(bound) is not xp or bound.dtype != x.dtype:
+        raise TypeError(f"{name}: expected {x.dtype} of {xp.__name__}, as x is, got {bound.dtype} of {type(bound)}")
+    return xp.broadcast_to(bound, x.shape)

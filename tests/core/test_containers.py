@@ -1,0 +1,160 @@
+"""Graph: shared values, exact relevance, memory, and what it refuses."""
+
+import tracemalloc
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from strategies import integers, rngs, rules
+
+import lrp_toolbox as lrp
+from lrp_toolbox.composites import layers
+
+
+@st.composite
+def graphs(draw):
+    """A random directed acyclic graph over vectors of length 3, every value of which is read, and its nodes as data."""
+    rng = draw(rngs())
+    nodes, values = [], ["input"]
+    for k in range(draw(st.integers(2, 9))):
+        name = f"n{k}"
+        kind = draw(st.sampled_from(["linear", "relu", "sum", "concat"]))
+        read = [values[i] for i in draw(st.lists(st.integers(0, len(values) - 1), min_size=2, max_size=3))]
+        if kind == "linear":
+            nodes.append((name, lrp.Linear(integers(rng, 3, 3), integers(rng, 3)), read[0]))
+        elif kind == "relu":
+            nodes.append((name, lrp.ReLU(), read[0]))
+        elif kind == "sum":
+            nodes.append((name, lrp.Sum(), tuple(read)))
+        else:
+            nodes.append((f"{name}c", lrp.Concatenation(), tuple(read)))
+            nodes.append((name, lrp.Linear(integers(rng, 3 * len(read), 3)), f"{name}c"))
+        values.append(name)
+    read = {r for _, _, reads in nodes for r in ((reads,) if isinstance(reads, str) else reads)}
+    ends = tuple(v for v in values if v not in read)
+    nodes.append(("end", lrp.Sum(), ends or (values[-1],)))
+    nodes.append(("logits", lrp.Linear(integers(rng, 3, 2), integers(rng, 2)), "end"))
+    return nodes, integers(rng, 3)
+
+
+def unrolled(nodes, name="logits"):
+    """The same function as nested Sequentials and branches, in which every reader has a copy of what it reads."""
+    if name == "input":
+        return lrp.Identity()
+    [(module, reads)] = [(module, reads) for n, module, reads in nodes if n == name]
+    if isinstance(reads, str):
+        return lrp.Sequential(before=unrolled(nodes, reads), layer=module)
+    kind = lrp.Add if isinstance(module, lrp.Sum) else lrp.Concat
+    return kind([(f"b{k}", unrolled(nodes, value)) for k, value in enumerate(reads)])
+
+
+@settings(max_examples=100)
+@given(graphs(), rules())
+def test_a_graph_is_its_unrolled_tree_and_its_ledger_closes_exactly(drawn, rule):
+    """Relevance is linear in R: what the readers of a value send back adds up to what the copies of it get."""
+    nodes, x = drawn
+    net, tree = lrp.Graph(nodes), unrolled(nodes)
+    e, expected = (lrp.explain(n, x, [0, 1], rule) for n in (net, tree))
+    assert (e.y == expected.y).all()
+    assert (e.R == expected.R).all()
+    R = np.array([Fraction(2), Fraction(-3)])
+    assert (net.gradient(net.trace(x), R) == tree.gradient(tree.trace(x), R)).all()
+    absorbed = sum(e.ledger.absorbed(reason) for reason in ("bias", "eps", "zero_denominator", "padding"))
+    assert (e.R.sum(axis=1) + absorbed == e.y).all()
+    assert all((entry.rounding == 0).all() for entry in e.ledger)
+    assert sorted(entry.name for entry in e.ledger) == sorted(net.names), "one entry a node"
+
+
+@given(graphs())
+def test_a_layer_runs_once_and_flows_are_forward(drawn):
+    nodes, x = drawn
+    seen = []
+    net = lrp.Graph(nodes)
+    y = net.flow(x, lambda name, layer, value: (seen.append(name), layer.forward(value))[1])
+    assert (y == net(x)).all()
+    assert (y == net.trace(x).y).all()
+    assert seen == list(net.names) == [name for name, _ in net.walk()]
+    assert net.output_shape((3,)) == (2,)
+    assert net.shapes((3,)) == {i.name: i.output_shape for i in layers(net, (3,))}
+
+
+@given(graphs())
+def test_a_cut_net_is_the_same_function(drawn):
+    nodes, x = drawn
+    net = lrp.Graph(nodes)
+    for name in net.names[:-1]:
+        if net.can_cut(name):
+            head, tail = net.cut(name)
+            assert (tail(head(x)) == net(x)).all()
+        else:
+            with pytest.raises(ValueError, match="what follows also reads"):
+                net.cut(name)
+    assert net.can_cut("end")
+
+
+def test_a_graph_of_many_shared_values_is_quick():
+    """500 nodes that each read the two before them: unrolled, there would be more copies than atoms."""
+    w = np.eye(4) / 2
+    nodes = [("a", lrp.Linear(w), "input"), ("b", lrp.ReLU(), "a")]
+    for k in range(500):
+        nodes.append((f"s{k}", lrp.Sum(), (nodes[-1][0], nodes[-2][0])))
+        nodes.append((f"l{k}", lrp.Linear(w), f"s{k}"))
+    net = lrp.Graph([*nodes, ("end", lrp.Sum(), (nodes[-1][0], nodes[-2][0])), ("logits", lrp.Linear(w), "end")])
+    e = lrp.explain(net, np.ones(4), 0, lrp.Epsilon())
+    np.testing.assert_allclose(e.R.sum() + e.ledger.absorbed("eps"), e.y[0])
+
+
+def test_activations_are_freed_when_the_last_reader_is_done():
+    """Forward, a chain of 40 maps needs the memory of a few; a value that is read late stays until then."""
+    maps = np.ones((60, 60, 32))
+    chain = [(f"n{k}", lrp.Scale(np.ones(32)), f"n{k - 1}" if k else "input") for k in range(40)]
+    net = lrp.Graph([*chain, ("late", lrp.Sum(), ("n39", "n0"))])
+    tracemalloc.start()
+    net.forward(maps)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 6 * maps.nbytes
+
+
+def test_several_inputs():
+    net = lrp.Graph([("wa", lrp.Linear(np.eye(2)), "a"), ("sum", lrp.Sum(), ("wa", "b"))], inputs=("a", "b"))
+    a, b = np.array([1.0, 2.0]), np.array([3.0, -1.0])
+    np.testing.assert_array_equal(net((a, b)), [4.0, 1.0])
+    R_a, R_b = net.relprop(net.trace((a, b)), np.array([4.0, 1.0]), lrp.Z())
+    np.testing.assert_array_equal(R_a, a)
+    np.testing.assert_array_equal(R_b, b)
+    with pytest.raises(ValueError, match="x: expected a tuple of 2 inputs, a, b"):
+        net(a)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "options", "message"),
+    [
+        ([], {}, "Graph: expected at least one module, got none"),
+        (
+            [("a", lrp.ReLU(), "b"), ("b", lrp.ReLU(), "a")],
+            {},
+            "Graph: 'a' reads 'b', which is neither an input nor an earlier node",
+        ),
+        ([("a", lrp.ReLU(), "input"), ("a", lrp.ReLU(), "a")], {}, "names: 'a' occurs twice"),
+        ([("a", lrp.ReLU(), "input"), ("b", lrp.ReLU(), "input")], {}, "Graph: no node reads 'a', and it is not the output"),
+        ([("a", lrp.ReLU(), ("input", "input"))], {}, r"Graph: 'a' \(ReLU\) cannot read 2 values"),
+        ([("a", lrp.ReLU(), "input")], {"output": "b"}, "output: 'b' is no node; there are a"),
+    ],
+)
+def test_what_is_no_graph_is_refused(nodes, options, message):
+    with pytest.raises(ValueError, match=message):
+        lrp.Graph(nodes, **options)
+
+
+def test_batch_normalisation_is_fused_where_it_alone_reads():
+    rng = np.random.default_rng(0)
+    conv, norm = lrp.Conv(rng.standard_normal((3, 3, 2, 4)), padding=1), lrp.BatchNorm(*rng.uniform(1, 2, (4, 4)))
+    x = rng.standard_normal((5, 5, 2))
+    once = lrp.Graph([("c", conv, "input"), ("n", norm, "c"), ("r", lrp.ReLU(), "n"), ("s", lrp.Sum(), ("n", "r"))])
+    twice = lrp.Graph([("c", conv, "input"), ("n", norm, "c"), ("s", lrp.Sum(), ("n", "c"))])
+    assert lrp.fuse(once).names == ("c", "r", "s")
+    np.testing.assert_allclose(lrp.fuse(once)(x), once(x))
+    assert lrp.fuse(twice) is twice
