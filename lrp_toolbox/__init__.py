@@ -10,27 +10,18 @@ from .io import Model, ModelFormatError, available, load, save
 from .ledger import Ledger
 from .modules import *  # noqa: F403
 from .modules import __all__ as _modules
-from .rules import RULES, AlphaBeta, Epsilon, Flat, Gamma, Rule, WSquare, Z, ZBox, ZPlus
+from .rules import *  # noqa: F403
+from .rules import __all__ as _rules
 
 __all__ = [
-    "RULES",
-    "AlphaBeta",
     "Composite",
-    "Epsilon",
     "Explanation",
     "First",
-    "Flat",
-    "Gamma",
     "Ledger",
     "Model",
     "ModelFormatError",
     "Preprocessing",
-    "Rule",
     "RuleTable",
-    "WSquare",
-    "Z",
-    "ZBox",
-    "ZPlus",
     "asarray",
     "available",
     "explain",
@@ -42,4 +33,5 @@ __all__ = [
     "to_numpy",
     "uniform",
     *_modules,
+    *_rules,
 ]

@@ -34,9 +34,10 @@ from typing import Any, ClassVar, Literal
 
 from .backend import Array, Number, like, namespace, ones, to_numpy, zeros
 from .kernels import divide, vanishes, zero_unless
-from .terms import ZERO, Bias, Input, Part, Weight, box_around, require_number
+from .terms import ZERO, Bias, Input, Part, Weight, box_around, require_bounds, require_number
 from .weights import ONE
 
+__all__ = ["RULES", "AlphaBeta", "Epsilon", "Flat", "Gamma", "Rule", "WSquare", "Z", "ZBox", "ZPlus"]
 BiasPolicy = Literal["absorb", "ignore", "distribute"]
 
 
@@ -231,10 +232,7 @@ class ZBox(Rule):
         return [Part(x * w - low * w.pos - high * w.neg)]
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("low", "high"):
-            if getattr(self, name) is None:
-                raise ValueError(f"{name}: expected a number or an array of bounds, got None")
+        require_bounds(low=self.low, high=self.high)
 
     def __eq__(self, other: object) -> bool:
         return self is other or (isinstance(other, ZBox) and repr(self) == repr(other))  # repr fetches bounds from a GPU

@@ -187,6 +187,13 @@ def require_number(name: str, value: Any) -> Number:
     return int(value) if isinstance(value, numbers.Integral) else float(value)
 
 
+def require_bounds(**bounds: Any) -> None:
+    """Raise ValueError if a bound is missing."""
+    for name, bound in bounds.items():
+        if bound is None:
+            raise ValueError(f"{name}: expected a number or an array of bounds, got None")
+
+
 def box_around(x: Input, low: Any, high: Any) -> tuple[Input, Input]:
     """The bounds l and h of x, as inputs.
 

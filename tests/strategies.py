@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -173,22 +174,11 @@ fractions = st.sampled_from([Fraction(1, 4), Fraction(1), Fraction(5, 2)])
 
 @st.composite
 def rules(draw):
-    """A rule of every kind, in exact parameters."""
-    bias, amount = draw(biases), draw(fractions)
-    return draw(
-        st.sampled_from(
-            [
-                lrp.Z(bias=bias),
-                lrp.Epsilon(amount, bias=bias),
-                lrp.AlphaBeta(amount, bias=bias),
-                lrp.AlphaBeta(2, bias=bias, renormalize=True),
-                lrp.ZPlus(bias=bias),
-                lrp.Gamma(amount, bias=bias),
-                lrp.Flat(),
-                lrp.WSquare(),
-            ]
-        )
-    )
+    """A rule of every kind but zᴮ, whose box has to fit x, with exact parameters."""
+    kind = draw(st.sampled_from([rule for rule in lrp.RULES if rule is not lrp.ZBox]))
+    drawn = {"bias": biases, "eps": fractions, "alpha": fractions, "gamma": fractions, "renormalize": st.booleans()}
+    given = {field.name: draw(drawn[field.name]) for field in dataclasses.fields(kind) if field.name in drawn}
+    return kind(**(given | {"alpha": 2} if given.get("renormalize") else given))
 
 
 @st.composite

@@ -14,15 +14,10 @@ import lrp_toolbox as lrp
 
 SHAPE = (12, 12, 3)
 RULES = [
-    lrp.Z(),
+    *(rule() for rule in lrp.RULES if rule is not lrp.ZBox),
     lrp.Epsilon(0.1),
     lrp.AlphaBeta(1),
-    lrp.AlphaBeta(2),
     lrp.AlphaBeta(2, renormalize=True),
-    lrp.ZPlus(),
-    lrp.Gamma(0.25),
-    lrp.Flat(),
-    lrp.WSquare(),
     lrp.Z(bias="ignore"),
     lrp.Epsilon(0.1, bias="distribute"),
     lrp.lrp_cmp(1),

@@ -13,22 +13,12 @@ from lrp_toolbox.context import Context
 from lrp_toolbox.kernels import divide
 from lrp_toolbox.ledger import Recorder
 
-NAMES = {
-    lrp.Z: "z",
-    lrp.Epsilon: "epsilon",
-    lrp.AlphaBeta: "alphabeta",
-    lrp.ZPlus: "zplus",
-    lrp.Gamma: "gamma",
-    lrp.Flat: "flat",
-    lrp.WSquare: "wsquare",
-}
-
 
 def by_matrix(rule, case: Case, **more):
     """R of the inputs and the sum of what is lost to (bias, ε, nothing to divide by), on the explicit matrix."""
     options = {k: getattr(rule, k) for k in ("eps", "alpha", "gamma", "bias", "renormalize") if hasattr(rule, k)}
     x, R = case.x.reshape(-1), case.R.reshape(-1)
-    R_in, lost = oracle.relprop(NAMES[type(rule)], x, case.W, case.M, case.b_flat, R, **options, **more)
+    R_in, lost = oracle.relprop(type(rule).__name__.lower(), x, case.W, case.M, case.b_flat, R, **options, **more)
     return R_in.reshape(case.x.shape), [sum(kind) for kind in zip(*lost, strict=True)]
 
 
