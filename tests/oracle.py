@@ -120,18 +120,20 @@ def neg(v):
 
 
 def _share(z_ij, b, connected, R, eps=0, bias="absorb"):
-    """Equation 1 with a stabiliser and a bias for one output j; what is left over is (bias, eps, empty or padding)."""
+    """Equation 1 with a stabiliser and a bias for one output j; what is lost is (bias, eps, zero denominator, padding)."""
     b = 0 * R if bias == "ignore" else b
     z = sum(z_ij, 0 * R) + b
     d = z + eps if z >= 0 else z - eps
     if d == 0:
-        return [0 * R for _ in z_ij], (0 * R, 0 * R, R)
+        return [0 * R for _ in z_ij], ((0 * R, 0 * R, R, 0 * R) if any(connected) else (0 * R, 0 * R, 0 * R, R))
     R_i = [z_i / d * R for z_i in z_ij]
-    taken = b / d * R
+    taken, lost = b / d * R, 0 * R
     if bias == "distribute" and any(connected):
         R_i = [r + (taken / sum(connected) if m else 0 * R) for r, m in zip(R_i, connected, strict=True)]
         taken = 0 * R
-    return R_i, (taken, (eps if z >= 0 else -eps) / d * R, 0 * R)
+    elif bias == "distribute":  # no input to distribute it to
+        taken, lost = 0 * R, taken
+    return R_i, (taken, (eps if z >= 0 else -eps) / d * R, 0 * R, lost)
 
 
 def relprop(rule, x, W, M, b, R, *, eps=0, alpha=2, gamma=0, low=None, high=None, bias="absorb", renormalize=False):
@@ -161,7 +163,7 @@ def relprop(rule, x, W, M, b, R, *, eps=0, alpha=2, gamma=0, low=None, high=None
             part = pos if z > 0 else neg
             parts = [([v + gamma * part(v) for v in z_ij], b_j + gamma * part(b_j), R[j])] if z != 0 else []
             if not parts:
-                losses.append((0 * R[j], 0 * R[j], R[j]))
+                losses.append((0 * R[j], 0 * R[j], R[j], 0 * R[j]))
         elif rule == "flat":
             parts = [([(1 if m[i] else 0) + 0 * R[j] for i in range(n_in)], 0 * R[j], R[j])]
         elif rule == "wsquare":

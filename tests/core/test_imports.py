@@ -32,8 +32,7 @@ def imports(file):
         if isinstance(node, ast.ImportFrom) and node.level:
             base = inside[: len(inside) - node.level + 1]
             path = (*base, *(node.module.split(".") if node.module else ()))
-            for name in [path[0]] if path else [alias.name for alias in node.names]:
-                yield name
+            yield from [path[0]] if path else [alias.name for alias in node.names]
 
 
 def test_imports_point_one_way():
