@@ -1,26 +1,20 @@
-"""The command `lrp`. Strings stop here: what is typed becomes methods and models for the library."""
+"""The command `lrp`: its arguments, and the commands that are short. `lrp explain` is in cli_explain.py."""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
 import inspect
-import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from . import __version__
-from .attribution import LRP, METHODS, parse_method
-from .attribution.base import settle
+from .attribution import METHODS
 from .attribution.names import RULE_NAMES, parameters
-from .data import read_photo
-from .explain import Explanation
+from .console import Parser, in_options, mute, use_any_encoding
 from .io import Model, available, load, require_model_folder, save
-from .ledger import REASONS
 from .rules import ZBox
 from .text import table
 from .zoo import read_labels
@@ -35,12 +29,30 @@ examples:
   lrp explain dog.jpg --method z --method alphabeta:alpha=1 --method guided_backprop --method cmp:alpha=2,flat=1
                                                     one column for each method, as in the paper's Fig. 1
   lrp explain dog.jpg --method cmp:flat=all --ledger -o dog-lrp.png
+  lrp explain *.jpg -o heatmaps                     a picture for each photograph, in the folder heatmaps
 
 methods:
   cmp[:alpha=2,eps=1e-6,flat=1,pooling=no,dense=PATTERN,first=zbox]
                       LRP_CMP: ε in dense layers, αβ in convolutions, ♭ in the first `flat` (0, 1, … or all)
-  RULE[:name=value]   LRP with one rule in every layer; `lrp rules` lists them, for example alphabeta:alpha=1
-  NAME[:name=value]   others, such as gradient_input or smoothgrad:samples=50; `lrp methods` lists them all
+  RULE[:name=value]   LRP with one rule in every layer, for example alphabeta:alpha=1; `lrp rules` lists the rules
+  NAME[:name=value]   other methods, for example gradient_input or smoothgrad:samples=50; `lrp methods` lists them
+
+colours:
+  Red pixels speak for the class, blue pixels against it, and the colour in the middle means no relevance.
+  Each panel has its own scale: its strongest colours are at the quantile Q of |R| in this panel (--quantile), and
+  stronger relevance gets the same colour. So colours show where relevance is, and not how much one panel has more than
+  another. With --same-scale all panels of a picture have the largest of these scales, and the colour bar shows it in
+  units of relevance: then the same colour is the same relevance in every panel.
+
+numbers:
+  --save-relevance writes a .npz file, without pickles: numpy.load(FILE) has these arrays.
+    relevance        R (method, target, height, width, channel), in the size of the model's input
+    logits, classes  the outputs of the model and their names (class)
+    targets          the index of the class that is explained (target)
+    methods, rules   the name, and which layer followed which rule as text, "" if the method is not LRP (method)
+    ledger           where relevance went (method, target, layer, amount), NaN if the method is not LRP
+    ledger_layers, ledger_amounts   the names of the last two axes of the ledger
+    model, photo     their names
 """
 
 
@@ -51,71 +63,38 @@ def main(argv: Sequence[str] | None = None) -> int:
         run: Callable[[argparse.Namespace], None] = arguments.run
         run(arguments)
         sys.stdout.flush()
-    except BrokenPipeError:  # the reader has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:
+        mute()
         return 0
     except KeyboardInterrupt:
         print("lrp: interrupted", file=sys.stderr)
         return 130
-    except (ValueError, TypeError, OSError, ImportError) as error:
+    except (ValueError, TypeError, OSError, ImportError, MemoryError) as error:
         message = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else str(error)
-        print(f"lrp: error: {' '.join(message.split())}", file=sys.stderr)
+        print(f"lrp: error: {in_options(' '.join(message.split()), arguments.parser.words)}", file=sys.stderr)
         return 2
     return 0
 
 
 def entry() -> None:
     """The command, as it is installed."""
+    use_any_encoding()
     sys.exit(main())
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="lrp", description="Layer-wise Relevance Propagation: why does a network say so?")
+def _parser() -> Parser:
+    parser = Parser(prog="lrp", description="Layer-wise Relevance Propagation: why does a network say so?")
     parser.add_argument("--version", action="version", version=f"lrp_toolbox {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
     command = commands.add_parser(
         "explain",
         help="explain what a model says of a photograph",
-        description="Explain what a model says of a photograph: classes, relevance, and a picture of it.",
+        description="Explain what a model says of photographs: its classes, where relevance went, and a picture of it.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    command.add_argument("photo", nargs="?", type=Path, metavar="PHOTO", help="default: the one that comes with the model")
-    command.add_argument(
-        "--model", default=DEFAULT_MODEL, help=f"a name (see `lrp models`) or a folder; default: {DEFAULT_MODEL}"
-    )
-    command.add_argument(
-        "--target",
-        action="append",
-        metavar="CLASS",
-        help="a class, by name or index; may be repeated; default: the top class",
-    )
-    command.add_argument(
-        "--method",
-        "--composite",
-        action="append",
-        metavar="SPEC",
-        help=f"how to explain it (see below); may be repeated; default: {DEFAULT_METHOD}",
-    )
-    command.add_argument("--ledger", action="store_true", help="say for every layer where relevance went")
-    command.add_argument("--rules", action="store_true", help="say which layer follows which rule")
-    command.add_argument("--top", type=int, default=5, metavar="N", help="how many classes to list; default: 5")
-    command.add_argument(
-        "--quantile",
-        type=float,
-        default=0.999,
-        metavar="Q",
-        help="clip the colours at this quantile of |R|; 1: at its maximum; default: 0.999",
-    )
-    command.add_argument("--night", action="store_true", help="colours on black instead of on white")
-    command.add_argument(
-        "-o",
-        "--output",
-        type=Path,
-        metavar="FILE",
-        help="where to put the picture (.png, .jpg, .pdf, .svg); default: PHOTO-lrp.png, here",
-    )
+    _add_explain(command)
     command.set_defaults(run=_explain)
 
     command = commands.add_parser("inspect", help="the layers of a model: shapes, parameters, receptive fields")
@@ -145,71 +124,61 @@ def _parser() -> argparse.ArgumentParser:
 # ---- lrp explain -----------------------------------------------------------------------------------------------------
 
 
-def _explain(arguments: argparse.Namespace) -> None:
-    from . import render  # matplotlib takes a moment to import, and `lrp --help` does not need it
-
-    model = load(arguments.model)
-    path: Path | None = arguments.photo or model.example
-    if path is None:
-        raise ValueError(f"PHOTO: the model {model.name} comes without a photograph; give one")
-    output = arguments.output or Path(f"{path.stem}-lrp.png")
-    render.require_picture_name(output)
-    methods = [parse_method(spec, model) for spec in arguments.method or [DEFAULT_METHOD]]
-    targets = [int(t) if t.isdecimal() else t for t in arguments.target or ["top"]]
-    if arguments.top < 1:
-        raise ValueError(f"--top: expected a number ≥ 1, got {arguments.top}")
-
-    photo = read_photo(path)
-    x = model.prepare(photo)
-    found = [m.explain(model, x, targets) if isinstance(m, LRP) else m(model, x, targets) for m in methods]
-    explanations = [e for e in found if isinstance(e, Explanation)]
-    asked = explanations[0] if explanations else settle(model.net.forward(x), targets, model.classes)
-
-    maps = [[(e.R if isinstance(e, Explanation) else e)[row] for e in found] for row in range(len(targets))]
-    figure = render.montage(
-        model.preprocessing.view(photo),
-        maps,
-        rows=[f"{label} ({logit:.2f})" for label, logit in _named_logits(asked)],
-        columns=[method.name for method in methods],
-        colours=render.NIGHT if arguments.night else render.DAY,
-        quantile=arguments.quantile,
+def _add_explain(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "photo", nargs="*", type=Path, metavar="PHOTO", help="one or several; default: the one that comes with the model"
     )
-    picture = render.save_picture(figure, output)  # before anything is printed: whoever reads may stop reading
+    command.add_argument(
+        "--model", default=DEFAULT_MODEL, help=f"a name (see `lrp models`) or a folder; default: {DEFAULT_MODEL}"
+    )
+    command.add_argument(
+        "--target",
+        action="append",
+        metavar="CLASS",
+        help="the class to explain, by name or index; may be repeated; default: top, the class with the largest logit",
+    )
+    command.add_argument(
+        "--method",
+        "--composite",
+        action="append",
+        metavar="SPEC",
+        help=f"how to explain it (see below); may be repeated; default: {DEFAULT_METHOD}",
+    )
+    command.add_argument("--ledger", action="store_true", help="print for every layer where relevance went")
+    command.add_argument("--rules", action="store_true", help="print which layer follows which rule")
+    command.add_argument("--top", type=int, default=5, metavar="N", help="how many classes to print; default: 5")
+    command.add_argument(
+        "--quantile",
+        type=float,
+        default=0.999,
+        metavar="Q",
+        help="the colours end at this quantile of |R|, so that single pixels do not hide the rest; 1: at its maximum; "
+        "default: 0.999",
+    )
+    command.add_argument(
+        "--same-scale", action="store_true", help="one colour scale for all panels; default: a scale for each panel"
+    )
+    command.add_argument("--night", action="store_true", help="colours on black instead of on white")
+    command.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="PATH",
+        help="the picture (.png, .jpg, .pdf, .svg), or a folder for PHOTO-lrp.png; of several photographs always a folder; "
+        "default: PHOTO-lrp.png in this folder",
+    )
+    command.add_argument(
+        "--save-relevance",
+        type=Path,
+        metavar="PATH",
+        help="also write the relevance as numbers (see below): a .npz, or a folder for PHOTO-lrp.npz",
+    )
 
-    _print_classes(model, path, asked, arguments.top)
-    for explanation in explanations:
-        _print_explanation(explanation, arguments)
-    print(f"\npicture: {picture}")
 
+def _explain(arguments: argparse.Namespace) -> None:
+    from .cli_explain import run  # matplotlib takes a moment to import, and `lrp --help` does not need it
 
-def _named_logits(e: Explanation) -> list[tuple[str, float]]:
-    assert e.target is not None  # no start relevance is handed in here
-    return [(str(label), float(e.y[index])) for label, index in zip(e.labels, e.target, strict=True)]
-
-
-def _print_classes(model: Model, path: Path, e: Explanation, top: int) -> None:
-    print(f"{path}: {model.name} says (logits)")
-    explained = set(np.asarray(e.target).tolist())
-    best = np.argsort(-e.y)[:top].tolist()
-    listed = best + sorted(explained.difference(best))
-    width = max(24, *(len(model.classes[index]) for index in listed))
-    for index in listed:
-        mark = "  ← explained" if index in explained else ""
-        print(f"  {model.classes[index]:<{width}} {float(e.y[index]):9.3f}{mark}")
-
-
-def _print_explanation(e: Explanation, arguments: argparse.Namespace) -> None:
-    print(f"\n{e.rules.name}")
-    if arguments.rules:
-        print(str(e.rules).partition("\n")[2])
-    for row, (label, _) in enumerate(_named_logits(e)):
-        ledger = e.ledger[row]
-        amounts = {reason.replace("eps", "ε"): float(ledger.absorbed(reason)) for reason in REASONS}
-        amounts["rounding"] = float(ledger.rounding)
-        rest = "".join(f" {'−' if a < 0 else '+'} {abs(a):.3g} {name}" for name, a in amounts.items() if a)
-        print(f"  {label}: {float(ledger.start):.3f} = {float(ledger.end):.3f} on the pixels{rest}")
-        if arguments.ledger:
-            print("    " + str(ledger).replace("\n", "\n    "))
+    run(arguments)
 
 
 # ---- lrp inspect -----------------------------------------------------------------------------------------------------
@@ -346,9 +315,6 @@ def _finish_import(model: Model, output: Path) -> None:
     model = dataclasses.replace(model, name=output.resolve().name)
     _print_model(model)
     print(f"model: {save(model, output)}")
-
-
-# ---- lrp models, lrp methods, lrp rules ------------------------------------------------------------------------------
 
 
 # ---- lrp experiment --------------------------------------------------------------------------------------------------

@@ -49,7 +49,9 @@ def decode_photo(file: IO[bytes], name: str, *, upright: bool = True, formats: t
             with Image.open(file, formats=formats) as image:
                 image.seek(0)
                 image.load()
-                return np.asarray(_to_rgb(ImageOps.exif_transpose(image) if upright else image, name))
+                if upright:
+                    ImageOps.exif_transpose(image, in_place=True)  # a copy of a large photograph takes 200 MB
+                return np.asarray(_to_rgb(image, name))
     except UnidentifiedImageError:
         known = "that Pillow does not know" if formats is None else f"other than {', '.join(formats)}"
         raise ValueError(f"{name}: not a picture, or of a format {known}") from None
@@ -63,14 +65,14 @@ def _to_rgb(image: Image.Image, name: str) -> Image.Image:
     if image.mode == "F":
         raise ValueError(f"{name}: floating-point pixels, whose white is not known; expected 8 or 16 bits")
     if image.mode.startswith("I"):  # 16 bits, or 32 in which 16 are used
-        wide = np.asarray(image).astype(np.int64)
+        wide = np.asarray(image)
         if wide.min() < 0 or wide.max() > 65535:
             raise ValueError(f"{name}: pixels from {wide.min()} to {wide.max()}; expected 8 or 16 bits")
-        image = Image.fromarray(((wide * 255 + 32767) // 65535).astype(np.uint8))
+        image = Image.fromarray(((wide.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8))
     if image.has_transparency_data:
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 @dataclass(frozen=True)
