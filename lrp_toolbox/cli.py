@@ -225,6 +225,7 @@ def _add_imports(frameworks: Any) -> None:
     command.add_argument(
         "--ignore", action="append", default=[], metavar="PATTERN", help="layers with weights that PROTOTXT has not"
     )
+    command.words["output"] = "--blob"  # in Python
     command.set_defaults(run=_import_caffe)
 
     command = frameworks.add_parser("keras", help="a .keras, .h5 or .weights.h5")

@@ -176,7 +176,7 @@ def _rows(model: Model, e: Explanation) -> list[str]:
     """What stands beside each row of the picture: class, logit, and whether the net says yes to it."""
     says = model.says_yes(e.y)
     verdict = ["" if says is None else f"\nthe net says {'yes' if says[k] else 'no'}" for k in range(len(model.classes))]
-    return [f"{label} ({float(e.y[index]):.2f}){verdict[index]}" for label, index in _targets(e)]
+    return [f"{label} ({float(e.y[index]):.2f}){verdict[index]}".replace("(-", "(−") for label, index in _targets(e)]
 
 
 def _classes(model: Model, answer: Answer, top: int) -> list[str]:

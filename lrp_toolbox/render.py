@@ -183,7 +183,7 @@ def montage(
 
     lines = max(name.count("\n") for name in titles)
     beside = 0.2 * max(label.count("\n") for label in labels)
-    size = width * across + beside, (height + 0.42) * len(rows) + 0.15 * lines + 1.0
+    size = width * across + beside, (height + 0.08) * len(rows) + 0.15 * lines + 1.3
     with rc_context(TEXT):
         figure = Montage(figsize=size, layout="compressed", dpi=DPI)
         axes = figure.subplots(len(rows), across, squeeze=False)
@@ -201,7 +201,8 @@ def montage(
                 if i == 0:
                     ax.set_title(titles[k], fontsize=9, parse_math=False)
             axes[i, 0].set_ylabel(labels[i], fontsize=10, parse_math=False)
-        _colour_bar(figure, axes, colours, quantile, scales[0][0] if same_scale or alone else None)
+        end = f"{scales[0][0]:.3g}" if same_scale or alone else "1"
+        _colour_bar(figure, axes, colours, quantile < 1, end, _words_of_scale(quantile, same_scale, alone))
         if title:
             figure.suptitle(title, fontsize=10, parse_math=False)
     return figure
@@ -237,28 +238,30 @@ def _wrapped(text: str, inches: float, points: float) -> str:
     return "\n".join(part for line in text.splitlines() for part in textwrap.wrap(line, letters) or [""])
 
 
-def _colour_bar(figure: Figure, axes: np.ndarray[Any, Any], colours: ColourMap, quantile: float, scale: float | None) -> None:
-    """What the colours mean; in units of relevance if all panels have the same `scale`."""
-    shades = ListedColormap(colours(np.linspace(-1, 1, 255)[None])[0] / 255)
-    end = "the maximum of |R|" if quantile == 1 else f"the {100 * quantile:g} % quantile of |R|"
-    if scale is None:
-        ends, label = "1", f"relevance of a pixel; each panel has its own scale: 1 is {end} in it"
-    elif axes.shape == (1, 3):
-        ends, label = f"{scale:.3g}", f"relevance of a pixel; the colours end at {end}"
-    else:
-        ends, label = f"{scale:.3g}", f"relevance of a pixel; all panels share one scale: it ends at the largest of {end}"
+def _words_of_scale(quantile: float, same_scale: bool, alone: bool) -> str:
+    end = "largest |R|" if quantile == 1 else f"{100 * quantile:g} % quantile of |R|"
+    if alone:
+        return f"relevance of a pixel, on the same scale in both panels: the colours end at the {end}"
+    if same_scale:
+        largest = end if quantile == 1 else f"largest {end}"
+        return f"relevance of a pixel; all panels share one scale: the colours end at the {largest}"
+    return f"relevance of a pixel; each panel has its own scale: 1 is the {end} in it"
+
+
+def _colour_bar(figure: Figure, axes: np.ndarray[Any, Any], colours: ColourMap, clips: bool, end: str, label: str) -> None:
+    """What the colours mean. `end`: the number at which they end; `clips`: whether there may be relevance beyond it."""
     across = figure.get_figwidth()
     length = min(4.0, 0.8 * across)
     bar = figure.colorbar(
-        ScalarMappable(Normalize(-1, 1), shades),
+        ScalarMappable(Normalize(-1, 1), ListedColormap(colours(np.linspace(-1, 1, 255)[None])[0] / 255)),
         ax=axes,
         location="bottom",
         shrink=length / across,
         aspect=length / 0.11,
-        extend="neither" if quantile == 1 else "both",
+        extend="both" if clips else "neither",
         ticks=[-1, 0, 1],
     )
-    bar.set_ticklabels([f"−{ends}\nagainst the class", "0", f"{ends}\nfor the class"], fontsize=8)
+    bar.set_ticklabels([f"−{end}\nagainst the class", "0", f"{end}\nfor the class"], fontsize=8)
     bar.outline.set_linewidth(0.5)
     bar.set_label(_wrapped(label, across, 8), fontsize=8)
 
