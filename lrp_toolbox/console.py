@@ -17,6 +17,8 @@ from typing import Any, NoReturn
 SPELLED = {
     "♭": "flat", "⁺": "^+", "⁻": "^-", "²": "^2", "←": "<-", "→": "->", "≤": "<=", "≥": ">=", "×": "x", "·": ".",
     "−": "-", "–": "-", "—": "-", "′": "'", "‘": "'", "’": "'", "“": '"', "”": '"', "█": "#",
+    "⁄": "/", "∂": "d", "√": "sqrt", "∞": "inf", "≈": "~", "≠": "!=", "∈": "in", "‖": "||", "⊙": "*", "≪": "<<", "≫": ">>",
+    "∫": "integral ",
 }  # fmt: skip
 
 
@@ -30,8 +32,8 @@ def spell(text: str) -> str:
 
 
 def _spell(character: str) -> str:
-    plain = unicodedata.normalize("NFKD", SPELLED.get(character, character))
-    letters = "".join(_greek(c) for c in plain if not unicodedata.combining(c))
+    plain = SPELLED.get(character) or unicodedata.normalize("NFKD", character)
+    letters = "".join(SPELLED.get(c) or _greek(c) for c in plain if not unicodedata.combining(c))
     return letters if letters.isascii() else character.encode("ascii", "backslashreplace").decode()
 
 

@@ -68,7 +68,7 @@ class Model:
         numbers = to_numpy(y)
         if self.logits == "independent":
             return np.asarray(numbers > 0)
-        return np.arange(numbers.shape[-1]) == numbers.argmax(axis=-1)[..., None]
+        return np.asarray(np.arange(numbers.shape[-1]) == numbers.argmax(axis=-1)[..., None])
 
     def prepare(self, photo: Photo) -> Array:
         """x for a photograph (see `Preprocessing`)."""

@@ -27,7 +27,7 @@ from .files import new_file
 Picture = np.ndarray[Any, np.dtype[np.uint8]]  # (height, width, 3), RGB
 MARGINS: dict[str, Any] = {"bbox_inches": "tight", "pad_inches": 0.06}
 # The font that comes with matplotlib has ♭, α and ⁺; PDF and SVG hold text, which can be searched and edited.
-TEXT = {"font.family": ["DejaVu Sans"], "pdf.fonttype": 42, "svg.fonttype": "none"}
+TEXT: dict[Any, Any] = {"font.family": ["DejaVu Sans"], "pdf.fonttype": 42, "svg.fonttype": "none"}
 PANEL = 3.2  # inches: a panel is at most so wide …
 HIGHEST = 4.8  # … and so high
 WIDEST, LONGEST = 16.0, 60.0  # inches: the panels of a figure side by side, and one below the other
@@ -187,8 +187,8 @@ def montage(
     with rc_context(TEXT):
         figure = Montage(figsize=size, layout="compressed", dpi=DPI)
         axes = figure.subplots(len(rows), across, squeeze=False)
+        small = _fitted(photo, width, height, [R for row in maps for R in row])
         for i, row in enumerate(maps):
-            small = _fitted(photo, width, height, row)
             pictures = [small]
             if alone:
                 pictures.append(heatmap(row[0], colours=colours, scale=scales[0][0]))
