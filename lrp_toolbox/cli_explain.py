@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,7 +103,7 @@ def _files(option: str, asked: Path, photos: Sequence[Path], ending: str) -> lis
     for k, file in enumerate(files):
         if file in files[:k]:
             raise ValueError(
-                f"{photos[files.index(file)]} and {photos[k]} would both be written to {file}; one at a time, please"
+                f"{photos[files.index(file)]} and {photos[k]} would both be written to {file}; explain one at a time"
             )
         for photo in photos:
             if file.exists() and photo.exists() and file.samefile(photo):
@@ -119,7 +120,7 @@ def _method(spec: str, model: Model) -> Method:
 
 def _of_method(spec: str, error: Exception) -> str:
     """The message of an error about a method, which names what was typed."""
-    return f"--method {spec}: {str(error).removeprefix(f'method {spec!r}: ')}"
+    return f"--method {shlex.quote(spec)}: {str(error).removeprefix(f'method {spec!r}: ')}"
 
 
 # ---- One photograph --------------------------------------------------------------------------------------------------

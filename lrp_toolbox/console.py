@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import codecs
+import difflib
 import io
 import os
 import re
@@ -93,6 +94,17 @@ class Parser(argparse.ArgumentParser):
         names = [name for name in action.option_strings if name.startswith("--")] or action.option_strings
         self.words[action.dest] = names[0] if names else str(action.metavar or action.dest)
         return action
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As ever; but the command that does not know an argument says so, and which of its options is spelled alike."""
+        parsed, rest = self.parse_known_args(args, namespace)
+        if rest:
+            command: Parser = parsed.parser
+            options = [name for name in command.words.values() if name.startswith("--")]
+            near = difflib.get_close_matches(rest[0], options, n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            command.error(f"unrecognized arguments: {' '.join(rest)}{hint}")
+        return parsed
 
     def error(self, message: str) -> NoReturn:
         """Two lines on standard error, and exit code 2."""

@@ -298,6 +298,7 @@ def test_spelling():
         (["--target", "kat"], "error: --target: no class 'kat'; there are 0, 1, 2"),
         (["--target", "12"], "error: --target: expected a class from 0 to 9, got 12"),
         (["--composite", "zz"], "error: --method zz: there is no 'zz'; there are cmp, z, epsilon, alphabeta"),
+        (["--method", ""], "error: --method '': there is no ''"),
         (["--composite", "epsilon:alpha=1"], "error: --method epsilon:alpha=1: no parameter 'alpha'; there are eps, bias"),
         (["--method", "epsilon:eps"], "error: --method epsilon:eps: expected name=value, got 'eps'"),
         (
@@ -339,7 +340,8 @@ def test_what_cannot_be_done_is_one_line_and_exit_code_2(capsys, tmp_path, argum
         ([], "the following arguments are required: COMMAND"),
         (["explane"], "COMMAND: invalid choice: 'explane'"),
         (["explain", "--top", "many"], "--top: invalid int value: 'many'"),
-        (["explain", "--targets", "cat"], "unrecognized arguments: --targets"),
+        (["explain", "--targets", "cat"], "unrecognized arguments: --targets; did you mean --target?"),
+        (["explain", "--zzz"], "unrecognized arguments: --zzz"),
         (["import", "caffe"], "the following arguments are required: PROTOTXT, CAFFEMODEL, -o/--output"),
     ],
 )
