@@ -21,6 +21,7 @@ from .zoo import read_labels
 
 DEFAULT_MODEL = "vgg16-voc"
 DEFAULT_METHOD = "cmp:alpha=2,flat=1"
+MEANING = {"independent": "above 0 the net says yes", "exclusive": "the net says yes to the largest"}  # of logits
 
 EXAMPLES = """\
 examples:
@@ -57,7 +58,7 @@ numbers:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command. 0 if all went well; 2, and one line on standard error, if what was asked for cannot be done."""
+    """Run the command. Returns 0 if all went well, and 2 after an error, which is one line on standard error."""
     arguments = _parser().parse_args(argv)
     try:
         run: Callable[[argparse.Namespace], None] = arguments.run
@@ -77,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def entry() -> None:
-    """The command, as it is installed."""
+    """The command `lrp`, as pip installs it."""
     use_any_encoding()
     sys.exit(main())
 
@@ -89,34 +90,34 @@ def _parser() -> Parser:
 
     command = commands.add_parser(
         "explain",
-        help="explain what a model says of a photograph",
-        description="Explain what a model says of photographs: its classes, where relevance went, and a picture of it.",
+        help="explain what a model says about photographs",
+        description="Explain what a model says about photographs: classes, where relevance went, and a picture.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     _add_explain(command)
     command.set_defaults(run=_explain)
 
-    command = commands.add_parser("inspect", help="the layers of a model: shapes, parameters, receptive fields")
+    command = commands.add_parser("inspect", help="list the layers of a model: shapes, parameters, receptive fields")
     command.add_argument("model", metavar="MODEL", help="a name (see `lrp models`) or a folder")
     command.set_defaults(run=_inspect)
 
-    command = commands.add_parser("import", help="make a model folder of a network that another framework trained")
+    command = commands.add_parser("import", help="make a model folder from a network of another framework")
     _add_imports(command.add_subparsers(title="frameworks", required=True, metavar="FRAMEWORK"))
     _add_experiment(commands)
 
-    command = commands.add_parser("serve", help="a page, on this machine only: drop a photograph, choose classes and rules")
+    command = commands.add_parser("serve", help="open a page on this machine: drop a photograph, choose classes and rules")
     command.add_argument("--model", default=DEFAULT_MODEL, help=f"a name or a folder; default: {DEFAULT_MODEL}")
-    command.add_argument("--port", type=int, default=8000, metavar="N", help="0: any that is free; default: 8000")
+    command.add_argument("--port", type=int, default=8000, metavar="N", help="0 takes any free port; default: 8000")
     command.set_defaults(run=_serve)
 
-    command = commands.add_parser("models", help="the models that can be asked by name")
+    command = commands.add_parser("models", help="list the models that are installed")
     command.set_defaults(run=_models)
 
-    command = commands.add_parser("methods", help="the methods, and their parameters")
+    command = commands.add_parser("methods", help="list the methods and their parameters")
     command.set_defaults(run=_methods)
 
-    command = commands.add_parser("rules", help="the rules, their formulas and parameters")
+    command = commands.add_parser("rules", help="list the rules, their formulas and parameters")
     command.set_defaults(run=_rules)
     return parser
 
@@ -209,7 +210,12 @@ def _print_model(model: Model) -> None:
     scaled = "" if p.scale == 1 else f", times {p.scale:g}"
     print(f"{model.name}: {model.summary}")
     print(f"input {_times(p.shape)}, {p.channels}, minus ({', '.join(f'{m:g}' for m in p.mean)}){scaled}; photographs: {p.fit}")
-    print(f"{len(model.classes)} classes, {parameters:,} parameters")
+    print(f"{len(model.classes)} classes, {parameters:,} parameters{_logits(model)}")
+
+
+def _logits(model: Model) -> str:
+    """What a logit means, if the model says so."""
+    return f"; logits: {MEANING[model.logits]}" if model.logits else ""
 
 
 # ---- lrp import ------------------------------------------------------------------------------------------------------
@@ -225,8 +231,8 @@ def _add_imports(frameworks: Any) -> None:
     command.add_argument(
         "--ignore", action="append", default=[], metavar="PATTERN", help="layers with weights that PROTOTXT has not"
     )
-    command.words["output"] = "--blob"  # in Python
     command.set_defaults(run=_import_caffe)
+    command.words["output"] = "--blob"  # what read_caffe calls output
 
     command = frameworks.add_parser("keras", help="a .keras, .h5 or .weights.h5")
     command.add_argument("file", type=Path, metavar="FILE")
@@ -414,7 +420,7 @@ def _models(arguments: argparse.Namespace) -> None:
         height, width, channels = model.preprocessing.shape
         print(f"{name}\n  {model.summary}")
         names = ", ".join(model.classes[:6]) + (", …" if len(model.classes) > 6 else "")
-        print(f"  {len(model.classes)} classes: {names}")
+        print(f"  {len(model.classes)} classes: {names}{_logits(model)}")
         print(f"  input {height}×{width}×{channels}, {parameters:,} parameters, in {folder}")
 
 
@@ -442,7 +448,7 @@ def _rules(arguments: argparse.Namespace) -> None:
         parameters = "low and high are the model's" if rule is ZBox else ", ".join(f"{k}={v}" for k, v in usual)
         print(f"{name:<10} {rule.symbol:<3} {rule.formula}\n{'':<14} {parameters or 'no parameters'}")
     print(
-        "\nbias: what b_j takes of R_j is kept (absorb) or handed evenly to all inputs (distribute); or b_j is no part of\n"
-        "z_j at all (ignore). "
-        "In pooling and activations there is nothing to choose: winners take all, averages share in proportion."
+        "\nbias says what happens to the share of b_j in R_j: it stays there (absorb), or all inputs get equal parts of it\n"
+        "(distribute); with ignore, b_j is no part of z_j. Pooling and activations have no choice: the largest input of a\n"
+        "max-pooling gets all, and the inputs of an average get their shares of it."
     )

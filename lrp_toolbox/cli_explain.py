@@ -14,7 +14,7 @@ import numpy as np
 from . import render
 from .attribution import LRP, parse_method
 from .attribution.base import Method, settle
-from .cli import DEFAULT_METHOD
+from .cli import DEFAULT_METHOD, MEANING
 from .console import say
 from .data import read_photo
 from .explain import Explanation
@@ -22,7 +22,6 @@ from .files import new_file
 from .io import Model, load
 from .ledger import AMOUNTS, REASONS
 
-MEANING = {"independent": "logits; above 0 the net says yes", "exclusive": "logits; the net says yes to the largest"}
 COLUMNS = (*AMOUNTS, "rounding")  # of the ledger
 
 
@@ -187,7 +186,7 @@ def _classes(model: Model, answer: Answer, top: int) -> list[str]:
     best = np.argsort(-y, kind="stable")[:top].tolist()
     listed = best + sorted(explained.difference(best))
     width = max(24, *(len(model.classes[index]) for index in listed))
-    lines = [f"{answer.photo}: {model.name} says ({MEANING[model.logits] if model.logits else 'logits'})"]
+    lines = [f"{answer.photo}: {model.name} says (logits{f'; {MEANING[model.logits]}' if model.logits else ''})"]
     for index in listed:
         line = f"  {model.classes[index]:<{width}} {float(y[index]):9.3f}"
         if says is not None:
