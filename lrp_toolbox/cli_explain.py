@@ -20,7 +20,7 @@ from .data import read_photo
 from .explain import Explanation
 from .files import new_file
 from .io import Model, load
-from .ledger import AMOUNTS, REASONS
+from .ledger import AMOUNTS, REASONS, TITLES
 
 COLUMNS = (*AMOUNTS, "rounding")  # of the ledger
 
@@ -203,7 +203,7 @@ def _where_relevance_went(e: Explanation, *, rules: bool, ledger: bool) -> list[
         lines.append(str(e.rules).partition("\n")[2])
     for row, (label, _) in enumerate(_targets(e)):
         book = e.ledger[row]
-        amounts = {reason.replace("eps", "ε"): float(book.absorbed(reason)) for reason in REASONS}
+        amounts = {TITLES.get(reason, reason): float(book.absorbed(reason)) for reason in REASONS}
         amounts["rounding"] = float(book.rounding)
         rest = "".join(f" {'−' if a < 0 else '+'} {abs(a):.3g} {name}" for name, a in amounts.items() if a)
         lines.append(f"  {label}: {float(book.start):.3f} = {float(book.end):.3f} on the pixels{rest}")
