@@ -31,7 +31,7 @@ LeNet-5 (LeCun et al. 1998) with ReLU and max-pooling, for handwritten digits: 1
 | test | **{right:,} of 10,000** test digits right ({accuracy:.2f} %); they took no part in training, nor in any choice |
 | recipe | `python data_scripts/train_lenet5.py`: NumPy, Adam, {epochs} epochs of batches of {batch}, {rates}, seed {seed} |
 | input | 28×28 grey, white digit on black, pixel / 255 |
-| output | 10 logits, no softmax |
+| output | 10 logits, no softmax; the largest is the answer (`"logits": "exclusive"` in model.json) |
 | example.png | drawn by the script, not from MNIST |
 | licence | weights: CC BY-SA 3.0, as the data; the rest: as the project |
 """
@@ -127,7 +127,10 @@ def main() -> None:
     numbers = {"parameters": parameters, "right": right, "accuracy": right / 100}
     card = CARD.format(**numbers, epochs=EPOCHS, batch=BATCH, rates=rates, seed=SEED)
     summary = f"LeNet-5 for handwritten digits (MNIST): {right / 100:.2f} % of the test digits right"
-    save(Model("lenet5-mnist", net, tuple("0123456789"), PREPROCESSING, summary, card, example), arguments.out)
+    save(
+        Model("lenet5-mnist", net, tuple("0123456789"), PREPROCESSING, summary, card, example, logits="exclusive"),
+        arguments.out,
+    )
 
 
 if __name__ == "__main__":

@@ -150,7 +150,7 @@ CARD = """\
 
 Which of 20 kinds of things does a photograph show? VGG-16's convolutions as they were trained on ImageNet, an average pooling
 (3×3, stride 2) and two dense layers of our own ({hidden} hidden units), trained on PASCAL VOC 2007. Several kinds may be shown at once: the outputs are {classes}
-independent logits, no softmax; above 0 means yes.
+independent logits, no softmax; above 0 means yes (`"logits": "independent"` in model.json).
 
 | | |
 |---|---|
@@ -228,7 +228,11 @@ def main() -> None:
     shutil.copyfile(arguments.photo, photo)
     second = arguments.cache / "cat-and-person.jpg"
     shutil.copyfile(arguments.photo.with_name(second.name), second)
-    save(Model("vgg16-voc", net, CLASSES, PREPROCESSING, summary, text, photo), arguments.out, dtype=np.float16)
+    save(
+        Model("vgg16-voc", net, CLASSES, PREPROCESSING, summary, text, photo, logits="independent"),
+        arguments.out,
+        dtype=np.float16,
+    )
     shutil.copyfile(second, arguments.out / second.name)
 
 

@@ -1,32 +1,27 @@
-"""The command `lrp`. Strings stop here: what is typed becomes methods and models for the library."""
+"""The command `lrp`: its arguments, and the commands that are short. `lrp explain` is in cli_explain.py."""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
 import inspect
-import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from . import __version__
-from .attribution import LRP, METHODS, parse_method
-from .attribution.base import settle
+from .attribution import METHODS
 from .attribution.names import RULE_NAMES, parameters
-from .data import read_photo
-from .explain import Explanation
+from .console import Parser, in_options, mute, use_any_encoding
 from .io import Model, available, load, require_model_folder, save
-from .ledger import REASONS
 from .rules import ZBox
 from .text import table
 from .zoo import read_labels
 
 DEFAULT_MODEL = "vgg16-voc"
 DEFAULT_METHOD = "cmp:alpha=2,flat=1"
+MEANING = {"independent": "above 0 the net says yes", "exclusive": "the net says yes to the largest"}  # of logits
 
 EXAMPLES = """\
 examples:
@@ -35,53 +30,105 @@ examples:
   lrp explain dog.jpg --method z --method alphabeta:alpha=1 --method guided_backprop --method cmp:alpha=2,flat=1
                                                     one column for each method, as in the paper's Fig. 1
   lrp explain dog.jpg --method cmp:flat=all --ledger -o dog-lrp.png
+  lrp explain *.jpg -o heatmaps                     a picture for each photograph, in the folder heatmaps
 
 methods:
   cmp[:alpha=2,eps=1e-6,flat=1,pooling=no,dense=PATTERN,first=zbox]
                       LRP_CMP: ε in dense layers, αβ in convolutions, ♭ in the first `flat` (0, 1, … or all)
-  RULE[:name=value]   LRP with one rule in every layer; `lrp rules` lists them, for example alphabeta:alpha=1
-  NAME[:name=value]   others, such as gradient_input or smoothgrad:samples=50; `lrp methods` lists them all
+  RULE[:name=value]   LRP with one rule in every layer, for example alphabeta:alpha=1; `lrp rules` lists the rules
+  NAME[:name=value]   other methods, for example gradient_input or smoothgrad:samples=50; `lrp methods` lists them
+
+colours:
+  Red pixels speak for the class, blue pixels against it, and the colour in the middle means no relevance.
+  Each panel has its own scale: its strongest colours are at the quantile Q of |R| in this panel (--quantile), and
+  stronger relevance gets the same colour. So colours show where relevance is, and not how much one panel has more than
+  another. With --same-scale all panels of a picture have the largest of these scales, and the colour bar shows it in
+  units of relevance: then the same colour is the same relevance in every panel.
+
+numbers:
+  --save-relevance writes a .npz file, without pickles: numpy.load(FILE) has these arrays.
+    relevance        R (method, target, height, width, channel), in the size of the model's input
+    logits, classes  the outputs of the model and their names (class)
+    targets          the index of the class that is explained (target)
+    methods, rules   the name, and which layer followed which rule as text, "" if the method is not LRP (method)
+    ledger           where relevance went (method, target, layer, amount), NaN if the method is not LRP
+    ledger_layers, ledger_amounts   the names of the last two axes of the ledger
+    model, photo     their names
 """
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command. 0 if all went well; 2, and one line on standard error, if what was asked for cannot be done."""
+    """Run the command. Returns 0 if all went well, and 2 after an error, which is one line on standard error."""
     arguments = _parser().parse_args(argv)
     try:
         run: Callable[[argparse.Namespace], None] = arguments.run
         run(arguments)
         sys.stdout.flush()
-    except BrokenPipeError:  # the reader has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:
+        mute()
         return 0
     except KeyboardInterrupt:
         print("lrp: interrupted", file=sys.stderr)
         return 130
-    except (ValueError, TypeError, OSError, ImportError) as error:
+    except (ValueError, TypeError, OSError, ImportError, MemoryError) as error:
         message = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else str(error)
-        print(f"lrp: error: {' '.join(message.split())}", file=sys.stderr)
+        print(f"lrp: error: {in_options(' '.join(message.split()), arguments.parser.words)}", file=sys.stderr)
         return 2
     return 0
 
 
 def entry() -> None:
-    """The command, as it is installed."""
+    """The command `lrp`, as pip installs it."""
+    use_any_encoding()
     sys.exit(main())
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="lrp", description="Layer-wise Relevance Propagation: why does a network say so?")
+def _parser() -> Parser:
+    parser = Parser(prog="lrp", description="Layer-wise Relevance Propagation: why does a network say so?")
     parser.add_argument("--version", action="version", version=f"lrp_toolbox {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
     command = commands.add_parser(
         "explain",
-        help="explain what a model says of a photograph",
-        description="Explain what a model says of a photograph: classes, relevance, and a picture of it.",
+        help="explain what a model says about photographs",
+        description="Explain what a model says about photographs: classes, where relevance went, and a picture.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    command.add_argument("photo", nargs="?", type=Path, metavar="PHOTO", help="default: the one that comes with the model")
+    _add_explain(command)
+    command.set_defaults(run=_explain)
+
+    command = commands.add_parser("inspect", help="list the layers of a model: shapes, parameters, receptive fields")
+    command.add_argument("model", metavar="MODEL", help="a name (see `lrp models`) or a folder")
+    command.set_defaults(run=_inspect)
+
+    command = commands.add_parser("import", help="make a model folder from a network of another framework")
+    _add_imports(command.add_subparsers(title="frameworks", required=True, metavar="FRAMEWORK"))
+    _add_experiment(commands)
+
+    command = commands.add_parser("serve", help="open a page on this machine: drop a photograph, choose classes and rules")
+    command.add_argument("--model", default=DEFAULT_MODEL, help=f"a name or a folder; default: {DEFAULT_MODEL}")
+    command.add_argument("--port", type=int, default=8000, metavar="N", help="0 takes any free port; default: 8000")
+    command.set_defaults(run=_serve)
+
+    command = commands.add_parser("models", help="list the models that are installed")
+    command.set_defaults(run=_models)
+
+    command = commands.add_parser("methods", help="list the methods and their parameters")
+    command.set_defaults(run=_methods)
+
+    command = commands.add_parser("rules", help="list the rules, their formulas and parameters")
+    command.set_defaults(run=_rules)
+    return parser
+
+
+# ---- lrp explain -----------------------------------------------------------------------------------------------------
+
+
+def _add_explain(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "photo", nargs="*", type=Path, metavar="PHOTO", help="one or several; default: the one that comes with the model"
+    )
     command.add_argument(
         "--model", default=DEFAULT_MODEL, help=f"a name (see `lrp models`) or a folder; default: {DEFAULT_MODEL}"
     )
@@ -89,7 +136,7 @@ def _parser() -> argparse.ArgumentParser:
         "--target",
         action="append",
         metavar="CLASS",
-        help="a class, by name or index; may be repeated; default: the top class",
+        help="the class to explain, by name or index; may be repeated; default: top, the class with the largest logit",
     )
     command.add_argument(
         "--method",
@@ -98,118 +145,41 @@ def _parser() -> argparse.ArgumentParser:
         metavar="SPEC",
         help=f"how to explain it (see below); may be repeated; default: {DEFAULT_METHOD}",
     )
-    command.add_argument("--ledger", action="store_true", help="say for every layer where relevance went")
-    command.add_argument("--rules", action="store_true", help="say which layer follows which rule")
-    command.add_argument("--top", type=int, default=5, metavar="N", help="how many classes to list; default: 5")
+    command.add_argument("--ledger", action="store_true", help="print for every layer where relevance went")
+    command.add_argument("--rules", action="store_true", help="print which layer follows which rule")
+    command.add_argument("--top", type=int, default=5, metavar="N", help="how many classes to print; default: 5")
     command.add_argument(
         "--quantile",
         type=float,
         default=0.999,
         metavar="Q",
-        help="clip the colours at this quantile of |R|; 1: at its maximum; default: 0.999",
+        help="the colours end at this quantile of |R|, so that single pixels do not hide the rest; 1: at its maximum; "
+        "default: 0.999",
+    )
+    command.add_argument(
+        "--same-scale", action="store_true", help="one colour scale for all panels; default: a scale for each panel"
     )
     command.add_argument("--night", action="store_true", help="colours on black instead of on white")
     command.add_argument(
         "-o",
         "--output",
         type=Path,
-        metavar="FILE",
-        help="where to put the picture (.png, .jpg, .pdf, .svg); default: PHOTO-lrp.png, here",
+        metavar="PATH",
+        help="the picture (.png, .jpg, .pdf, .svg), or a folder for PHOTO-lrp.png; of several photographs always a folder; "
+        "default: PHOTO-lrp.png in this folder",
     )
-    command.set_defaults(run=_explain)
-
-    command = commands.add_parser("inspect", help="the layers of a model: shapes, parameters, receptive fields")
-    command.add_argument("model", metavar="MODEL", help="a name (see `lrp models`) or a folder")
-    command.set_defaults(run=_inspect)
-
-    command = commands.add_parser("import", help="make a model folder of a network that another framework trained")
-    _add_imports(command.add_subparsers(title="frameworks", required=True, metavar="FRAMEWORK"))
-    _add_experiment(commands)
-
-    command = commands.add_parser("serve", help="a page, on this machine only: drop a photograph, choose classes and rules")
-    command.add_argument("--model", default=DEFAULT_MODEL, help=f"a name or a folder; default: {DEFAULT_MODEL}")
-    command.add_argument("--port", type=int, default=8000, metavar="N", help="0: any that is free; default: 8000")
-    command.set_defaults(run=_serve)
-
-    command = commands.add_parser("models", help="the models that can be asked by name")
-    command.set_defaults(run=_models)
-
-    command = commands.add_parser("methods", help="the methods, and their parameters")
-    command.set_defaults(run=_methods)
-
-    command = commands.add_parser("rules", help="the rules, their formulas and parameters")
-    command.set_defaults(run=_rules)
-    return parser
-
-
-# ---- lrp explain -----------------------------------------------------------------------------------------------------
+    command.add_argument(
+        "--save-relevance",
+        type=Path,
+        metavar="PATH",
+        help="also write the relevance as numbers (see below): a .npz, or a folder for PHOTO-lrp.npz",
+    )
 
 
 def _explain(arguments: argparse.Namespace) -> None:
-    from . import render  # matplotlib takes a moment to import, and `lrp --help` does not need it
+    from .cli_explain import run  # matplotlib takes a moment to import, and `lrp --help` does not need it
 
-    model = load(arguments.model)
-    path: Path | None = arguments.photo or model.example
-    if path is None:
-        raise ValueError(f"PHOTO: the model {model.name} comes without a photograph; give one")
-    output = arguments.output or Path(f"{path.stem}-lrp.png")
-    render.require_picture_name(output)
-    methods = [parse_method(spec, model) for spec in arguments.method or [DEFAULT_METHOD]]
-    targets = [int(t) if t.isdecimal() else t for t in arguments.target or ["top"]]
-    if arguments.top < 1:
-        raise ValueError(f"--top: expected a number ≥ 1, got {arguments.top}")
-
-    photo = read_photo(path)
-    x = model.prepare(photo)
-    found = [m.explain(model, x, targets) if isinstance(m, LRP) else m(model, x, targets) for m in methods]
-    explanations = [e for e in found if isinstance(e, Explanation)]
-    asked = explanations[0] if explanations else settle(model.net.forward(x), targets, model.classes)
-
-    maps = [[(e.R if isinstance(e, Explanation) else e)[row] for e in found] for row in range(len(targets))]
-    figure = render.montage(
-        model.preprocessing.view(photo),
-        maps,
-        rows=[f"{label} ({logit:.2f})" for label, logit in _named_logits(asked)],
-        columns=[method.name for method in methods],
-        colours=render.NIGHT if arguments.night else render.DAY,
-        quantile=arguments.quantile,
-    )
-    picture = render.save_picture(figure, output)  # before anything is printed: whoever reads may stop reading
-
-    _print_classes(model, path, asked, arguments.top)
-    for explanation in explanations:
-        _print_explanation(explanation, arguments)
-    print(f"\npicture: {picture}")
-
-
-def _named_logits(e: Explanation) -> list[tuple[str, float]]:
-    assert e.target is not None  # no start relevance is handed in here
-    return [(str(label), float(e.y[index])) for label, index in zip(e.labels, e.target, strict=True)]
-
-
-def _print_classes(model: Model, path: Path, e: Explanation, top: int) -> None:
-    print(f"{path}: {model.name} says (logits)")
-    explained = set(np.asarray(e.target).tolist())
-    best = np.argsort(-e.y)[:top].tolist()
-    listed = best + sorted(explained.difference(best))
-    width = max(24, *(len(model.classes[index]) for index in listed))
-    for index in listed:
-        mark = "  ← explained" if index in explained else ""
-        print(f"  {model.classes[index]:<{width}} {float(e.y[index]):9.3f}{mark}")
-
-
-def _print_explanation(e: Explanation, arguments: argparse.Namespace) -> None:
-    print(f"\n{e.rules.name}")
-    if arguments.rules:
-        print(str(e.rules).partition("\n")[2])
-    for row, (label, _) in enumerate(_named_logits(e)):
-        ledger = e.ledger[row]
-        amounts = {reason.replace("eps", "ε"): float(ledger.absorbed(reason)) for reason in REASONS}
-        amounts["rounding"] = float(ledger.rounding)
-        rest = "".join(f" {'−' if a < 0 else '+'} {abs(a):.3g} {name}" for name, a in amounts.items() if a)
-        print(f"  {label}: {float(ledger.start):.3f} = {float(ledger.end):.3f} on the pixels{rest}")
-        if arguments.ledger:
-            print("    " + str(ledger).replace("\n", "\n    "))
+    run(arguments)
 
 
 # ---- lrp inspect -----------------------------------------------------------------------------------------------------
@@ -240,7 +210,12 @@ def _print_model(model: Model) -> None:
     scaled = "" if p.scale == 1 else f", times {p.scale:g}"
     print(f"{model.name}: {model.summary}")
     print(f"input {_times(p.shape)}, {p.channels}, minus ({', '.join(f'{m:g}' for m in p.mean)}){scaled}; photographs: {p.fit}")
-    print(f"{len(model.classes)} classes, {parameters:,} parameters")
+    print(f"{len(model.classes)} classes, {parameters:,} parameters{_logits(model)}")
+
+
+def _logits(model: Model) -> str:
+    """What a logit means, if the model says so."""
+    return f"; logits: {MEANING[model.logits]}" if model.logits else ""
 
 
 # ---- lrp import ------------------------------------------------------------------------------------------------------
@@ -257,6 +232,7 @@ def _add_imports(frameworks: Any) -> None:
         "--ignore", action="append", default=[], metavar="PATTERN", help="layers with weights that PROTOTXT has not"
     )
     command.set_defaults(run=_import_caffe)
+    command.words["output"] = "--blob"  # what read_caffe calls output
 
     command = frameworks.add_parser("keras", help="a .keras, .h5 or .weights.h5")
     command.add_argument("file", type=Path, metavar="FILE")
@@ -346,9 +322,6 @@ def _finish_import(model: Model, output: Path) -> None:
     model = dataclasses.replace(model, name=output.resolve().name)
     _print_model(model)
     print(f"model: {save(model, output)}")
-
-
-# ---- lrp models, lrp methods, lrp rules ------------------------------------------------------------------------------
 
 
 # ---- lrp experiment --------------------------------------------------------------------------------------------------
@@ -447,7 +420,7 @@ def _models(arguments: argparse.Namespace) -> None:
         height, width, channels = model.preprocessing.shape
         print(f"{name}\n  {model.summary}")
         names = ", ".join(model.classes[:6]) + (", …" if len(model.classes) > 6 else "")
-        print(f"  {len(model.classes)} classes: {names}")
+        print(f"  {len(model.classes)} classes: {names}{_logits(model)}")
         print(f"  input {height}×{width}×{channels}, {parameters:,} parameters, in {folder}")
 
 
@@ -475,7 +448,7 @@ def _rules(arguments: argparse.Namespace) -> None:
         parameters = "low and high are the model's" if rule is ZBox else ", ".join(f"{k}={v}" for k, v in usual)
         print(f"{name:<10} {rule.symbol:<3} {rule.formula}\n{'':<14} {parameters or 'no parameters'}")
     print(
-        "\nbias: what b_j takes of R_j is kept (absorb) or handed evenly to all inputs (distribute); or b_j is no part of\n"
-        "z_j at all (ignore). "
-        "In pooling and activations there is nothing to choose: winners take all, averages share in proportion."
+        "\nbias says what happens to the share of b_j in R_j: it stays there (absorb), or all inputs get equal parts of it\n"
+        "(distribute); with ignore, b_j is no part of z_j. Pooling and activations have no choice: the largest input of a\n"
+        "max-pooling gets all, and the inputs of an average get their shares of it."
     )

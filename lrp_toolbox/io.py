@@ -17,7 +17,7 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -31,6 +31,7 @@ from .modules import Module
 from .modules.container import Branches, Graph, Sequential
 
 FORMAT = 1
+Logits = Literal["independent", "exclusive"]
 MOST_TEXT = 1 << 26  # bytes of JSON
 LARGE = 1 << 26  # bytes of weights from which on they are not compressed: VGG-16 would take a minute, to be 7 % smaller
 TYPES: dict[str, type[Module]] = {
@@ -54,6 +55,20 @@ class Model:
     card: str = ""  # README.md
     example: Path | None = None  # a photograph that comes with the model
     folder: Path | None = None  # where it was read from
+    logits: Logits | None = None  # what they mean; None: not known
+
+    def says_yes(self, y: Array) -> np.ndarray[Any, Any] | None:
+        """For each class of y (…, class), whether the net says yes; None if it is not known what the logits mean.
+
+        "independent" logits (trained with a sigmoid for each class) say yes above 0. Of "exclusive" ones (trained with a
+        softmax over the classes) the largest says yes.
+        """
+        if self.logits is None:
+            return None
+        numbers = to_numpy(y)
+        if self.logits == "independent":
+            return np.asarray(numbers > 0)
+        return np.asarray(np.arange(numbers.shape[-1]) == numbers.argmax(axis=-1)[..., None])
 
     def prepare(self, photo: Photo) -> Array:
         """x for a photograph (see `Preprocessing`)."""
@@ -135,6 +150,10 @@ def load(name: str | os.PathLike[str], dtype: Any = np.float32) -> Model:
     card, example = folder / "README.md", spec.get("example", "")
     if not isinstance(example, str):
         raise ModelFormatError(f"{where}: example: expected the name of a file, found {brief(example)}")
+    logits = spec.get("logits")
+    if logits not in (None, *get_args(Logits)):
+        expected = " or ".join(f'"{meaning}"' for meaning in get_args(Logits))
+        raise ModelFormatError(f"{where}: logits: expected {expected}, found {brief(logits)}")
     return Model(
         name=str(spec.get("name", folder.name)),
         net=net,
@@ -144,6 +163,7 @@ def load(name: str | os.PathLike[str], dtype: Any = np.float32) -> Model:
         card=card.read_text(encoding="utf-8") if card.is_file() else "",
         example=folder / Path(example).name if example else None,
         folder=folder,
+        logits=logits,
     )
 
 
@@ -283,7 +303,8 @@ def save(model: Model, folder: str | os.PathLike[str], dtype: Any = np.float32) 
     net = _describe(model.net, arrays, "")
     preprocessing = dataclasses.asdict(model.preprocessing)
     example = {"example": model.example.name} if model.example else {}
-    spec = {"format": FORMAT, "name": model.name, "summary": model.summary, "classes": list(model.classes),
+    logits = {"logits": model.logits} if model.logits else {}
+    spec = {"format": FORMAT, "name": model.name, "summary": model.summary, "classes": list(model.classes), **logits,
             "preprocessing": preprocessing, **example, "net": net}  # fmt: skip
     with np.errstate(over="ignore"):  # what does not fit is refused below
         stored = {name: a.astype(dtype if a.ndim > 1 else np.float32, copy=False) for name, a in arrays.items()}

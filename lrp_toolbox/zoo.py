@@ -77,7 +77,9 @@ class Architecture:
         outputs = net.output_shape(self.preprocessing.shape)
         if outputs != (len(classes),):
             raise ModelFormatError(f"{self.name}: classes: expected {outputs[0]} names, found {len(classes)}")
-        return Model(self.name, net, tuple(classes), self.preprocessing, self.summary, self.card())
+        return Model(
+            self.name, net, tuple(classes), self.preprocessing, self.summary, self.card(), logits="exclusive"
+        )  # all of them were trained with a softmax
 
     def of(self, net: Module, classes: Sequence[str]) -> Model:
         """The model with the weights of `net`, which was read from elsewhere and has layers of the same names."""
@@ -91,7 +93,7 @@ class Architecture:
         scale = "not scaled" if self.preprocessing.scale == 1 else f"times {self.preprocessing.scale:.6g}"
         rows = {
             "input": f"{height}×{width} {self.preprocessing.channels}, minus ({mean}), {scale}",
-            "output": "logits, no softmax",
+            "output": "logits, no softmax; the largest is the answer",
             "parameters": f"{sum(int(np.prod(shape)) for shape in self.shapes.values()):,}",
             "source": self.source,
             "licence": self.licence,

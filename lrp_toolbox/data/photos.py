@@ -18,11 +18,11 @@ Photo = np.ndarray[Any, np.dtype[np.uint8]]  # (height, width, 3), RGB
 def read_photo(path: str | PathLike[str], upright: bool = True) -> Photo:
     """The picture in a file as (height, width, 3) of uint8, RGB, the right way up.
 
-    Turned as its EXIF orientation says, unless it is not to be `upright` but as its pixels are stored; grey and palette
-    pictures become RGB; 16 bits become 8; what is transparent is seen against white; of several frames, the first.
+    Grey pictures and palettes become RGB, 16 bits become 8, transparent pixels are put on white, and of several frames the
+    first is read. `upright` turns the picture as its EXIF orientation says; without it the pixels stay as they are stored.
 
-    Raises FileNotFoundError, and ValueError for what is no picture, is broken, has floating-point pixels (whose white
-    is not known) or more pixels than Pillow deems safe (about 89 million).
+    Raises FileNotFoundError if there is no such file. Raises ValueError if the file is no picture or is broken, if its pixels
+    are floating-point numbers (their white is not known), or if there are more than about 89 million (Pillow's limit).
     """
     path = Path(path)
     if path.is_dir():
@@ -37,25 +37,27 @@ def read_photo(path: str | PathLike[str], upright: bool = True) -> Photo:
 
 
 def decode_photo(file: IO[bytes], name: str, *, upright: bool = True, formats: tuple[str, ...] | None = None) -> Photo:
-    """The picture in an open file, as `read_photo` has it; errors begin with `name`.
+    """The picture in an open file, as `read_photo` returns it. Error messages begin with `name`.
 
-    `formats`: those of Pillow's that may be decoded, such as ("JPEG", "PNG"); None: all. The pixels are counted before any
-    is decoded.
+    `formats` lists the formats of Pillow that may be decoded, for example ("JPEG", "PNG"); None allows all of them. The
+    number of pixels is checked before the first is decoded.
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            warnings.filterwarnings("ignore", category=UserWarning)  # of metadata; nothing that the pixels need
+            warnings.filterwarnings("ignore", category=UserWarning)  # about metadata, not about pixels
             with Image.open(file, formats=formats) as image:
                 image.seek(0)
                 image.load()
-                return np.asarray(_to_rgb(ImageOps.exif_transpose(image) if upright else image, name))
+                if upright:
+                    ImageOps.exif_transpose(image, in_place=True)  # a copy of a large photograph takes 200 MB
+                return np.asarray(_to_rgb(image, name))
     except UnidentifiedImageError:
         known = "that Pillow does not know" if formats is None else f"other than {', '.join(formats)}"
         raise ValueError(f"{name}: not a picture, or of a format {known}") from None
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
         raise ValueError(f"{name}: too many pixels to be safe to open (some 89 million); make it smaller") from None
-    except (OSError, SyntaxError, EOFError, OverflowError) as error:  # Pillow's words for a broken file
+    except (OSError, SyntaxError, EOFError, OverflowError) as error:  # what Pillow raises for a broken file
         raise ValueError(f"{name}: cannot be read as a picture: {error}") from error
 
 
@@ -63,24 +65,25 @@ def _to_rgb(image: Image.Image, name: str) -> Image.Image:
     if image.mode == "F":
         raise ValueError(f"{name}: floating-point pixels, whose white is not known; expected 8 or 16 bits")
     if image.mode.startswith("I"):  # 16 bits, or 32 in which 16 are used
-        wide = np.asarray(image).astype(np.int64)
+        wide = np.asarray(image)
         if wide.min() < 0 or wide.max() > 65535:
             raise ValueError(f"{name}: pixels from {wide.min()} to {wide.max()}; expected 8 or 16 bits")
-        image = Image.fromarray(((wide * 255 + 32767) // 65535).astype(np.uint8))
+        image = Image.fromarray(((wide.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8))
     if image.has_transparency_data:
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How a network wants its photographs: x = (pixel − mean) · scale, of shape (height, width, channel).
+    """How photographs are prepared for a network: x = (pixel − mean) · scale, of shape (height, width, channel).
 
-    size       (height, width) of its input
-    fit        "warp" rescales the whole photograph to it; "crop" scales the shortest side and cuts the middle out
+    size       (height, width) of x
+    fit        "warp" rescales the whole photograph to this size; "crop" rescales it until it covers the size, and takes the
+               middle
     channels   "RGB", "BGR" or "L" (grey)
-    mean       one number a channel, in the order of `channels`, from 0 to 255
+    mean       one number for each channel, in the order of `channels`, from 0 to 255
     """
 
     size: tuple[int, int]
@@ -107,7 +110,7 @@ class Preprocessing:
         return (*self.size, len(self.channels))
 
     def window(self, height: int, width: int) -> tuple[slice, slice]:
-        """The rows and the columns that the network gets to see of a photograph of that size."""
+        """The rows and columns of a photograph of this size that the network sees."""
         if self.fit == "warp":
             return slice(0, height), slice(0, width)
         rows, columns = self.size
@@ -117,7 +120,7 @@ class Preprocessing:
         return slice(top, top + h), slice(left, left + w)
 
     def view(self, photo: Photo) -> Photo:
-        """The part of the photograph that the network gets to see, at its own resolution."""
+        """The part of the photograph that the network sees, in the resolution of the photograph."""
         return photo[self.window(*photo.shape[:2])]
 
     def __call__(self, photo: Photo) -> np.ndarray[Any, np.dtype[np.float32]]:
@@ -138,6 +141,6 @@ class Preprocessing:
 
     @property
     def bounds(self) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-        """The least and the greatest x there can be, one number a channel: the box of the rule zᴮ."""
+        """The smallest and the largest possible x, one number for each channel: the box of the rule zᴮ."""
         channels = len(self.mean)
         return self._numbers(np.zeros(channels)), self._numbers(np.full(channels, 255))

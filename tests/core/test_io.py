@@ -1,5 +1,6 @@
 """Models as folders: what goes in comes out, and what is broken is refused with file, place, expected and found."""
 
+import dataclasses
 import json
 import shutil
 import zipfile
@@ -77,6 +78,28 @@ def test_saving_replaces_all_or_nothing(tmp_path):
     assert load(folder).net.names[0] == "batchnorm1"
 
 
+@pytest.mark.parametrize("meaning", ["independent", "exclusive", None])
+def test_what_the_logits_mean_is_stored_and_says_yes(tmp_path, meaning):
+    folder = save(dataclasses.replace(model(), logits=meaning), tmp_path / "toy")
+    assert ("logits" in json.loads((folder / "model.json").read_text(encoding="utf-8"))) == (meaning is not None)
+    again = load(folder)
+    assert again.logits == meaning
+    y = np.array([[1.0, -2.0, 3.0, 0.0, 0.5], [-1.0, -2.0, -0.5, -4.0, -5.0]])
+    expected = {
+        "independent": [[True, False, True, False, True], [False] * 5],
+        "exclusive": [[False, False, True, False, False]] * 2,
+        None: None,
+    }[meaning]
+    for found, wanted in ((again.says_yes(y), expected), (again.says_yes(y[0]), expected and expected[0])):
+        assert (found is None and wanted is None) or found.tolist() == wanted
+
+
+def test_models_that_ship_say_what_their_logits_mean(lenet, vgg16):
+    for shipped, meaning in ((lenet, "exclusive"), (vgg16, "independent")):
+        assert shipped.logits == meaning
+        assert f'"logits": "{meaning}"' in shipped.card
+
+
 def test_models_are_found_by_name(tmp_path, monkeypatch):
     save(model(), tmp_path / "mine")
     monkeypatch.setenv("LRP_TOOLBOX_MODELS", str(tmp_path))
@@ -113,6 +136,8 @@ def layer(spec, name):
         (lambda s: s["net"]["modules"].pop(2), "expects"),
         (lambda s: s.update(net=[]), "net: type: expected one of"),
         (lambda s: s.update(example=3), "example: expected the name of a file, found 3"),
+        (lambda s: s.update(logits="sigmoid"), """logits: expected "independent" or "exclusive", found 'sigmoid'"""),
+        (lambda s: s.update(logits=["exclusive"]), """logits: expected "independent" or "exclusive", found ['exclusive']"""),
     ],
 )
 def test_a_broken_description_is_refused(tmp_path, change, message):

@@ -181,7 +181,7 @@ def test_inspect_says_what_there_is(capsys):
     assert (code, err) == (0, "")
     lines = out.splitlines()
     assert lines[0].startswith("lenet5-mnist: ")
-    assert lines[2] == "10 classes, 61,706 parameters"
+    assert lines[2] == "10 classes, 61,706 parameters; logits: the net says yes to the largest"
     rows = {line.split()[0]: line.split()[1:] for line in lines[3:]}
     assert rows["layer"] == ["type", "output", "parameters", "sees", "every"]
     assert rows["conv2"] == ["Conv", "10×10×16", "2,416", "14×14", "2×2"]
