@@ -109,6 +109,7 @@ def _parser() -> Parser:
     command = commands.add_parser("serve", help="open a page on this machine: drop a photograph, choose classes and rules")
     command.add_argument("--model", default=DEFAULT_MODEL, help=f"a name or a folder; default: {DEFAULT_MODEL}")
     command.add_argument("--port", type=int, default=8000, metavar="N", help="0 takes any free port; default: 8000")
+    command.add_argument("--no-browser", action="store_true", help="do not open the page in a browser")
     command.set_defaults(run=_serve)
 
     command = commands.add_parser("models", help="list the models that are installed")
@@ -404,7 +405,7 @@ def _experiment(arguments: argparse.Namespace) -> None:
 def _serve(arguments: argparse.Namespace) -> None:
     from .serve import serve  # matplotlib, again
 
-    serve(load(arguments.model), arguments.port)
+    serve(load(arguments.model), arguments.port, browser=not arguments.no_browser)
 
 
 # ---- lrp models, lrp methods, lrp rules ---------------------------------------------------------------------------------

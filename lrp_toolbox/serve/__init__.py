@@ -1,9 +1,10 @@
-"""`lrp serve`: a page, on this machine only, on which the rules are chosen by hand and heatmap and ledger follow.
+"""`lrp serve`: a page, for this machine only, where the user chooses the rules and sees heatmap and ledger.
 
-desk      a photograph, what a model says of it, and ways back that share what they have in common
-choices   what can be chosen on the page, and what is asked by it: JSON stops there
-server    the standard library's HTTP server: one page, one user, no framework to trust or to install
-page/     HTML, CSS and JavaScript as they are, with nothing fetched from elsewhere
+session   one photograph in one model: one forward pass, then many explanations that reuse what they have in common
+choices   what the page offers, and what it asks for: from JSON to composites
+recipe    the same explanation as a command and as Python code
+server    the HTTP server of the standard library, without a framework
+page/     HTML, CSS and JavaScript as they are; nothing comes from other machines
 """
 
 from .server import serve

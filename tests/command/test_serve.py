@@ -1,11 +1,13 @@
 """`lrp serve`: numbers as `explain` has them, hostile requests refused, and the page in a real browser."""
 
 import base64
+import dataclasses
 import http.client
 import io
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import socket
@@ -14,6 +16,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.parse
 import zlib
 from contextlib import contextmanager, suppress
 
@@ -45,18 +48,20 @@ from lrp_toolbox import (
     render,
     uniform,
 )
+from lrp_toolbox.attribution.names import parse_composite
 from lrp_toolbox.cli import main
 from lrp_toolbox.composites import First
 from lrp_toolbox.data.photos import decode_photo
 from lrp_toolbox.serve import server as serving
-from lrp_toolbox.serve.choices import Choices
-from lrp_toolbox.serve.desk import Desk, settled
-from lrp_toolbox.serve.server import LARGEST, PAGES, Server
+from lrp_toolbox.serve.choices import PAPER, Choices
+from lrp_toolbox.serve.recipe import Recipe
+from lrp_toolbox.serve.server import LARGEST, PAGES, TYPES, Server
+from lrp_toolbox.serve.session import Session, in_steps
 
 EXAMPLE = ROOT / "models" / "lenet5-mnist" / "example.png"
 PHOTO = lrp.read_photo(EXAMPLE)
 
-# ---- the desk ---------------------------------------------------------------------------------------------------------
+# ---- sessions ---------------------------------------------------------------------------------------------------------
 
 
 def branching():
@@ -77,7 +82,7 @@ RULES = [Z(), Epsilon(0.01), AlphaBeta(2), AlphaBeta(1), AlphaBeta(0), AlphaBeta
 RULES += [WSquare(), AlphaBeta(2, bias="ignore"), AlphaBeta(2, renormalize=True), AlphaBeta(3, bias="distribute")]
 RULES += [Gamma(1, bias="ignore"), ZPlus(bias="ignore"), ZPlus(bias="distribute")]
 NETS = {"lenet": lrp.load("lenet5-mnist"), "branching": branching()}
-DESKS = {name: Desk(settled(model), PHOTO) for name, model in NETS.items()}
+SESSIONS = {name: Session(in_steps(model), PHOTO) for name, model in NETS.items()}
 
 
 @st.composite
@@ -90,27 +95,27 @@ def questions(draw):
 @pytest.mark.parametrize("name", NETS)
 @given(question=questions())
 def test_whatever_was_asked_before_the_answer_is_that_of_explain(name, question):
-    """One desk for all examples: each question meets what the last one left."""
+    """One session for all examples: each question meets what the last one left."""
     target, composite = question
-    R, ledger, table = DESKS[name].explain(target, composite)
+    R, ledger, table = SESSIONS[name].explain(target, composite)
     expected = lrp.explain(NETS[name], NETS[name].prepare(PHOTO), target, composite)
     size = float(abs(expected.R).max()) + float(sum(abs(e.arriving) for e in expected.ledger)) / len(expected.ledger)
     np.testing.assert_allclose(R, expected.R, rtol=0, atol=1e-3 * size)
     assert [e.name for e in ledger] == [e.name for e in expected.ledger]
     for mine, theirs in zip(ledger, expected.ledger, strict=True):
         assert mine.rule == theirs.rule
-        for amount in ("arriving", "passed", "bias", "eps", "empty", "padding"):
+        for amount in ("arriving", "passed", "bias", "eps", "zero_denominator", "padding"):
             assert float(getattr(mine, amount)) == pytest.approx(float(getattr(theirs, amount)), rel=1e-3, abs=1e-3 * size)
     assert str(table).partition("\n")[2] == str(expected.rules).partition("\n")[2]
 
 
 def test_only_what_differs_is_walked_again(lenet):
-    desk, steps = Desk(settled(lenet), PHOTO), []
+    session, steps = Session(in_steps(lenet), PHOTO), []
     layers = len(lenet.net)
 
     def walked(target, composite):
         steps.clear()
-        desk.explain(target, composite, lambda: steps.append(1))
+        session.explain(target, composite, lambda: steps.append(1))
         return len(steps)
 
     assert walked(2, lrp.lrp_cmp(flat=0)) == layers
@@ -121,7 +126,7 @@ def test_only_what_differs_is_walked_again(lenet):
 
 
 def test_a_question_that_is_given_up_leaves_its_steps_to_the_next(lenet):
-    desk, left = Desk(settled(lenet), PHOTO), [5]
+    session, left = Session(in_steps(lenet), PHOTO), [5]
 
     def proceed():
         left[0] -= 1
@@ -129,17 +134,17 @@ def test_a_question_that_is_given_up_leaves_its_steps_to_the_next(lenet):
             raise InterruptedError
 
     with pytest.raises(InterruptedError):
-        desk.explain(2, lrp.lrp_cmp(), proceed)
+        session.explain(2, lrp.lrp_cmp(), proceed)
     left[0] = len(lenet.net) - 5
-    R, _, _ = desk.explain(2, lrp.lrp_cmp(), proceed)
-    np.testing.assert_array_equal(R, Desk(settled(lenet), PHOTO).explain(2, lrp.lrp_cmp())[0])
+    R, _, _ = session.explain(2, lrp.lrp_cmp(), proceed)
+    np.testing.assert_array_equal(R, Session(in_steps(lenet), PHOTO).explain(2, lrp.lrp_cmp())[0])
 
 
 def test_nets_that_are_no_sequential():
     w = np.random.default_rng(0).normal(size=(28, 28, 1, 10)).astype(np.float32)
     for net in (Concat(Sequential(Conv(w), lrp.Flatten())), Sequential(Sequential(Conv(w)), lrp.Flatten())):
         model = lrp.Model("one", net, tuple("abcdefghij"), NETS["lenet"].preprocessing)
-        R, _, _ = Desk(settled(model), PHOTO).explain(3, uniform(Z()))
+        R, _, _ = Session(in_steps(model), PHOTO).explain(3, uniform(Z()))
         np.testing.assert_allclose(R, lrp.explain(model, model.prepare(PHOTO), 3, Z()).R, rtol=1e-5, atol=1e-6)
 
 
@@ -148,7 +153,7 @@ def test_nets_that_are_no_sequential():
 
 def test_presets_are_the_composites_of_the_paper(vgg16):
     """Each, as the page sends it, resolves to the very rules of `lrp_cmp` and `uniform`."""
-    choices = Choices(settled(vgg16))
+    choices = Choices(in_steps(vgg16))
     shown = json.loads(json.dumps(choices.as_json()))
     assert shown["depth"] == 13
     assert [g["name"] for g in shown["groups"]] == ["dense", "conv", "pooling"]
@@ -160,10 +165,17 @@ def test_presets_are_the_composites_of_the_paper(vgg16):
         "CMP:α2+♭": lrp.lrp_cmp(),
         "all ♭": lrp.lrp_cmp(flat="all"),
     }
-    assert [p["name"] for p in shown["presets"]] == list(expected)
+    assert [p["name"] for p in shown["presets"]][: len(expected)] == list(expected)
     assert shown["usual"] == "CMP:α2+♭"
-    for preset in shown["presets"]:
-        asked = {"target": 7, "groups": preset["groups"], "flat": preset["flat"], "layers": {}, "colours": "day"}
+    for preset in shown["presets"][: len(expected)]:
+        asked = {
+            "target": 7,
+            "groups": preset["groups"],
+            "flat": preset["flat"],
+            "layers": preset["layers"],
+            "colours": "day",
+            "photo": None,
+        }
         shape = vgg16.preprocessing.shape
         mine = choices.read(asked).composite.resolve(vgg16.net, shape)
         assert mine.rules == expected[preset["name"]].resolve(vgg16.net, shape).rules
@@ -171,7 +183,7 @@ def test_presets_are_the_composites_of_the_paper(vgg16):
 
 def test_every_choice_that_is_offered_can_be_made():
     for model in NETS.values():
-        choices = Choices(settled(model))
+        choices = Choices(in_steps(model))
         shown = choices.as_json()
         usual = {**question(shown)}
         for group in shown["groups"]:
@@ -187,7 +199,130 @@ def test_every_choice_that_is_offered_can_be_made():
 
 def question(shown, **changes):
     preset = next(p for p in shown["presets"] if p["name"] == shown["usual"])
-    return {"target": 2, "groups": preset["groups"], "flat": preset["flat"], "layers": {}, "colours": "day", **changes}
+    return {
+        "target": 2,
+        "groups": preset["groups"],
+        "flat": preset["flat"],
+        "layers": preset["layers"],
+        "colours": "day",
+        "photo": None,
+        **changes,
+    }
+
+
+def test_a_preset_is_offered_as_choices_that_mean_the_same():
+    for model in NETS.values():
+        choices = Choices(in_steps(model))
+        for preset in choices.as_json()["presets"]:
+            asked = question(choices.as_json(), **{key: preset[key] for key in ("groups", "flat", "layers")})
+            mine = choices.resolve(choices.read(asked).composite).rules
+            assert mine == choices.resolve(parse_composite(PAPER.get(preset["name"], preset["name"]), choices.model)).rules
+
+
+# ---- the same as a command and as code --------------------------------------------------------------------------------
+
+
+def mixed(shown, **layers):
+    """Rules that no method of the command line means."""
+    groups = {
+        "dense": {"rule": "epsilon", "eps": 0.01},
+        "conv": {"rule": "gamma", "gamma": 0.5},
+        "pooling": {"rule": "z"},
+        "sum": {"rule": "epsilon", "eps": 0.1, "bias": "ignore"},
+    }
+    return {"groups": {g["name"]: groups[g["name"]] for g in shown["groups"]}, "flat": 1, "layers": layers}
+
+
+def asked_in_many_ways(shown):
+    for preset in shown["presets"]:
+        yield {key: preset[key] for key in ("groups", "flat", "layers")}
+    usual = question(shown)
+    yield {"groups": {**usual["groups"], "conv": {"rule": "alphabeta", "alpha": 1.5}}, "colours": "night"}
+    yield {"groups": {**usual["groups"], "dense": {"rule": "epsilon", "eps": 0.25}}, "flat": 2}
+    first = next(layer["name"] for layer in shown["layers"][::-1] if "zbox" in layer["rules"])
+    yield {"layers": {first: {"rule": "zbox"}}, "flat": 0}
+    yield {"layers": {first: {"rule": "wsquare"}}}
+    yield mixed(shown)
+    yield mixed(shown, **{first: {"rule": "alphabeta", "alpha": 1}})
+
+
+def relevance_of(code, names):
+    """What a script computes, run in a folder of its own."""
+    exec(compile(code, "recipe", "exec"), names)
+    return names["e"]
+
+
+def test_the_command_and_the_code_reproduce_the_relevance(tmp_path, monkeypatch, lenet):
+    """Each is run as it is shown, in the folder of the photograph. The picture that the code writes is the page's."""
+    monkeypatch.chdir(tmp_path)
+    name = "-my 'two' \u00fc.png"
+    shutil.copy(EXAMPLE, tmp_path / name)
+    drawn, commands = [], 0
+    whole = render.montage
+    monkeypatch.setattr(render, "montage", lambda photo, maps, **given: drawn.append(maps) or whole(photo, maps, **given))
+    with running(lenet) as server:
+        assert post(server, "/photo", EXAMPLE.read_bytes())[0] == 200
+        for k, changes in enumerate(asked_in_many_ways(server.choices.as_json())):
+            asked = question(server.choices.as_json(), target=k % 10, photo=name, **{} | changes)
+            status, answer = post(server, "/explain", asked)
+            assert status == 200
+            status, _, numbers = send(server, "POST", "/numbers", json.dumps(asked).encode())
+            assert status == 200
+            R = np.load(io.BytesIO(numbers))["relevance"]
+            near = {"rtol": 0, "atol": 1e-4 * float(abs(R).max())}
+            e = relevance_of(answer["code"], {})
+            np.testing.assert_allclose(e.R, R, **near)
+            [written] = [file for file in tmp_path.iterdir() if file.name.endswith("-lrp.png")]
+            assert abs(np.asarray(Image.open(written)).astype(int) - picture(answer["overlay"])).max() <= 2
+            written.unlink()
+            if answer["command"] is not None:
+                commands += 1
+                words = shlex.split(answer["command"])
+                assert words[0] == "lrp"
+                assert main(words[1:]) == 0
+                np.testing.assert_allclose(drawn[-1][0][0], R, **near)
+                for file in tmp_path.glob("*-lrp.png"):
+                    file.unlink()
+    assert commands == k - 1  # all but the last two, which mix rules
+
+
+def test_the_code_says_the_layers_of_the_model_as_it_is_stored():
+    """The page works on a net in steps, whose layers may have longer names."""
+    w = np.random.default_rng(0).normal(size=(28, 28, 1, 10)).astype(np.float32)
+    one = lrp.Model("one", Concat(Sequential(Conv(w), lrp.Flatten())), tuple("abcdefghij"), NETS["lenet"].preprocessing)
+    for model in (one, NETS["branching"]):
+        choices = Choices(in_steps(model))
+        layer = next(place.name for place in choices.layers if len(choices.rules[place.name]) > 3)
+        asked = choices.read(
+            question(choices.as_json(), **mixed(choices.as_json(), **{layer: {"rule": "wsquare"}}) | {"flat": 0})
+        )
+        code = Recipe(model, model.name, choices).code(asked)
+        composite = eval(code.split("composite = ")[1].split("\ne = ")[0], {"lrp": lrp})
+        found = lrp.explain(model, model.prepare(PHOTO), 2, composite)
+        R, _, _ = Session(choices.model, PHOTO).explain(2, asked.composite)
+        np.testing.assert_allclose(found.R, R, rtol=0, atol=1e-3 * float(abs(R).max()))
+
+
+def test_the_example_of_a_model_needs_no_file_name(lenet):
+    choices = Choices(in_steps(lenet))
+    recipe = Recipe(lenet, "lenet5-mnist", choices)
+    asked = choices.read(question(choices.as_json()))
+    assert recipe.command(asked) == "lrp explain --model lenet5-mnist --target 2 --method cmp:alpha=2,flat=1"
+    assert "read_photo(model.example)" in recipe.code(asked)
+
+
+@pytest.mark.parametrize(
+    ("classes", "target"),
+    [(("cat", "dog"), "cat"), (("cat", "cat"), 0), (("top", "dog"), 0), (("1", "0"), 0), (("-x", "y"), 0), (("a\nb", "c"), 0)],
+)
+def test_a_class_is_named_where_its_name_means_only_this_class(classes, target):
+    net = Sequential(flatten=lrp.Flatten(), fc=Linear(np.ones((784, 2), np.float32)))
+    model = lrp.Model("two", net, classes, NETS["lenet"].preprocessing)
+    choices = Choices(in_steps(model))
+    asked = choices.read(question(choices.as_json(), target=0, groups={"dense": {"rule": "z"}}, flat=0))
+    words = shlex.split(Recipe(model, "two", choices).command(asked))
+    assert words[words.index("--target") + 1] == str(target)
+    assert f"target={json.dumps(target)}" in Recipe(model, "two", choices).code(asked)
 
 
 # ---- HTTP -------------------------------------------------------------------------------------------------------------
@@ -271,6 +406,59 @@ def test_a_photograph_and_a_question(server, lenet):
     for mine, theirs in zip(answer["ledger"]["entries"], ledger, strict=True):
         assert (mine["layer"], mine["rule"]) == (theirs.name, theirs.rule)
         assert mine["bias"] == pytest.approx(float(theirs.bias), rel=1e-3, abs=1e-4)
+
+
+def test_numbers_are_those_of_explain_and_hold_no_pickle(server, lenet):
+    assert post(server, "/photo", EXAMPLE.read_bytes())[0] == 200
+    asked = question(server.choices.as_json(), target=7)
+    status, headers, body = send(server, "POST", "/numbers", json.dumps(asked).encode())
+    assert (status, headers["Content-Type"]) == (200, "application/octet-stream")
+    found = np.load(io.BytesIO(body), allow_pickle=False)
+    e = lrp.explain(lenet, lenet.prepare(PHOTO), 7)
+    np.testing.assert_allclose(found["relevance"], e.R, rtol=0, atol=1e-5 * float(abs(e.R).max()))
+    np.testing.assert_allclose(found["logits"], e.y, rtol=1e-4)
+    assert found["classes"].tolist() == list(lenet.classes)
+    assert int(found["target"]) == 7
+    assert found["ledger_layer"].tolist() == [entry.name for entry in e.ledger]
+    assert found["ledger_rule"].tolist() == [entry.rule for entry in e.ledger]
+    for column in ("arriving", "passed", "bias", "eps", "padding"):
+        mine, theirs = found[f"ledger_{column}"], [float(getattr(entry, column)) for entry in e.ledger]
+        np.testing.assert_allclose(mine, theirs, rtol=1e-3, atol=1e-4)
+
+
+def test_the_models_are_those_of_lrp_models(server):
+    status, _, body = send(server, "GET", "/models")
+    assert status == 200
+    assert json.loads(body) == {"models": list(lrp.available()), "first": "lenet5-mnist"}
+
+
+def test_another_model_is_loaded_when_it_is_asked_for(server, tmp_path, monkeypatch):
+    """A small one with a name that no header can hold; the photograph has to be sent again for it."""
+    lrp.save(dataclasses.replace(NETS["branching"], name="other"), tmp_path / "größer")
+    monkeypatch.setitem(server.folders, "größer", tmp_path / "größer")
+    other = {"X_Model": urllib.parse.quote("größer")}
+    shown = json.loads(send(server, "GET", "/choices", **other)[2])
+    assert (shown["model"], shown["classes"]) == ("other", list("abcdefghij"))
+    assert send(server, "GET", "/example", **other)[0] == 404
+    assert post(server, "/photo", EXAMPLE.read_bytes())[0] == 200
+    assert post(server, "/explain", question(shown), **other)[0] == 410
+    status, seen = post(server, "/photo", EXAMPLE.read_bytes(), **other)
+    np.testing.assert_allclose(
+        seen["outputs"], NETS["branching"].net.forward(NETS["branching"].prepare(PHOTO)), rtol=1e-3, atol=1e-3
+    )
+    assert post(server, "/explain", question(shown), **other)[0] == 200
+    assert len(server.loaded) <= serving.MODELS
+    monkeypatch.setitem(server.folders, "gone", tmp_path / "gone")
+    status, answer = post(server, "/photo", EXAMPLE.read_bytes(), X_Model="gone")
+    assert status == 400
+    assert answer["error"].startswith("X-Model: the model gone cannot be loaded: ")
+
+
+@pytest.mark.parametrize("name", ["nothing", "..", "../models", "/etc", "%2e%2e/%2e%2e", ""])
+def test_only_known_models_are_opened(server, name):
+    for status, _, body in (send(server, "GET", "/choices", X_Model=name), send(server, "POST", "/photo", b"x", X_Model=name)):
+        assert status == 404
+        assert json.loads(body)["error"].startswith("X-Model: there is no model ")
 
 
 def test_large_photographs_are_shown_small_and_turned_upright(server):
@@ -386,7 +574,7 @@ def test_names_of_the_loopback_interface_are_hosts(server):
         ({"Content_Length": "9" * 5000}, 400, "Content-Length"),
     ],
 )
-@pytest.mark.parametrize("path", ["/photo", "/explain"])
+@pytest.mark.parametrize("path", TYPES)
 def test_requests_that_are_not_from_the_page_are_refused(server, path, changes, status, names):
     changes = {name: value and value.encode() for name, value in changes.items()}
     got, answer = post(server, path, b"{}", **changes)
@@ -509,7 +697,16 @@ CHANGES = [
     ({"layers": {"conv2": {"rule": "zbox"}}}, "layers.conv2.rule"),
     ({"layers": {"conv1": {"rule": "gamma", "gamma": 101}}}, "layers.conv1.gamma: expected a number from 0 to 100, got 101"),
     ({"layers": {"conv1": {"rule": "gamma", "alpha": 1}}}, "layers.conv1.alpha: gamma has no such parameter"),
-    ({"layers": {"conv1": {"rule": "alphabeta", "bias": "ignore"}}}, "layers.conv1.bias"),
+    (
+        {"layers": {"conv1": {"rule": "alphabeta", "bias": "no"}}},
+        "layers.conv1.bias: expected one of 'absorb', 'ignore', 'distribute'",
+    ),
+    ({"layers": {"conv1": {"rule": "alphabeta", "renormalize": 1}}}, "layers.conv1.renormalize: expected one of False, True"),
+    ({"layers": {"conv1": {"rule": "flat", "bias": "ignore"}}}, "layers.conv1.bias: flat has no such parameter"),
+    ({"photo": ""}, "photo: expected the name of a file, or null, got ''"),
+    ({"photo": "a\nb"}, "photo"),
+    ({"photo": 3}, "photo"),
+    ({"photo": "p" * 256}, "photo"),
     ({"groups": {}}, "groups: expected an object with dense, conv, pooling, got one with nothing"),
     ({"groups": None}, "groups"),
     ({"dense": {"rule": "epsilon", "eps": -1}}, "groups.dense.eps: expected a number from 0 to 100, got -1"),
@@ -522,7 +719,7 @@ CHANGES = [
     ({"conv": {"rule": "zbox"}}, "groups.conv.rule"),
     ({"conv": {"rule": ["z"]}}, "groups.conv.rule"),
     ({"pooling": {"rule": "epsilon"}}, "groups.pooling.rule: expected one of z, flat, got 'epsilon'"),
-    ({"more": 1}, "question: expected an object with target, groups, flat, layers, colours, got"),
+    ({"more": 1}, "question: expected an object with target, groups, flat, layers, colours, photo, got"),
 ]
 
 
@@ -546,15 +743,15 @@ def test_what_is_no_question(server, body):
 
 def test_relevance_that_no_float_can_hold_is_said_to_be(server, monkeypatch):
     """No rule that can be chosen for LeNet does it; a deeper net may."""
-    desk = Desk(server.model, PHOTO)
-    desk.y = np.full(10, np.float32(3e38))
-    monkeypatch.setattr(serving, "Desk", lambda *_: desk)
+    session = Session(server.choices.model, PHOTO)
+    session.y = np.full(10, np.float32(3e38))
+    monkeypatch.setattr(serving, "Session", lambda *_: session)
     assert post(server, "/photo", EXAMPLE.read_bytes(), X_Page="huge")[0] == 200
     asked = question(server.choices.as_json())
     asked["groups"] = {**asked["groups"], "conv": {"rule": "alphabeta", "alpha": 5}, "dense": {"rule": "alphabeta", "alpha": 5}}
     status, answer = post(server, "/explain", asked, X_Page="huge")
     assert status == 400
-    assert answer["error"] == "groups: by these rules relevance grows beyond what float32 can hold"
+    assert answer["error"] == "groups: with these rules relevance becomes larger than float32 can hold"
 
 
 def test_nothing_is_written_to_disk(server):
@@ -595,13 +792,13 @@ def test_a_newer_question_takes_the_place_of_an_older_one(server):
         thread.join()
     assert [found[k][0] for k in range(4)] == [409, 409, 200, 200]
     assert found[0][1] == {"error": "a newer question has come"}
-    assert found[3][1]["ledger"]["start"] == pytest.approx(float(server.pages["p"].desk.y[4]))
+    assert found[3][1]["ledger"]["start"] == pytest.approx(float(server.pages["p"].session.y[4]))
 
 
 def test_a_question_is_given_up_between_two_layers(server, monkeypatch):
     asked, steps = question(server.choices.as_json()), []
     assert post(server, "/photo", EXAMPLE.read_bytes(), X_Page="slow")[0] == 200
-    whole = Desk.explain
+    whole = Session.explain
 
     def explain(self, target, composite, proceed):
         def step():
@@ -612,7 +809,7 @@ def test_a_question_is_given_up_between_two_layers(server, monkeypatch):
 
         return whole(self, target, composite, step)
 
-    monkeypatch.setattr(Desk, "explain", explain)
+    monkeypatch.setattr(Session, "explain", explain)
     assert post(server, "/explain", asked, X_Page="slow")[0] == 409
     assert len(steps) == 3
 
@@ -625,12 +822,12 @@ def test_only_so_many_photographs_are_kept(server):
     assert len(server.pages) == PAGES
     assert [post(server, "/explain", asked, X_Page=name)[0] for name in names[::-1]][:PAGES] == [200] * PAGES
     status, answer = post(server, "/explain", asked, X_Page=names[0])
-    assert (status, answer) == (410, {"error": "the photograph is no longer at hand: send it again"})
+    assert (status, answer) == (410, {"error": "the photograph is no longer in memory: send it again"})
 
 
 def test_what_should_not_go_wrong_is_500_and_on_the_terminal(server, monkeypatch, capfd):
     monkeypatch.setattr(server, "photo", lambda *_: 1 / 0)
-    assert post(server, "/photo", b"x") == (500, {"error": "something went wrong that should not; the terminal says what"})
+    assert post(server, "/photo", b"x") == (500, {"error": "an error inside of lrp serve; the terminal shows it"})
     time.sleep(0.1)
     assert "ZeroDivisionError" in capfd.readouterr().err
 
@@ -639,7 +836,7 @@ def test_what_should_not_go_wrong_is_500_and_on_the_terminal(server, monkeypatch
 
 
 def test_the_command_serves_until_it_is_interrupted():
-    command = [sys.executable, "-m", "lrp_toolbox", "serve", "--model", "lenet5-mnist", "--port", "0"]
+    command = [sys.executable, "-m", "lrp_toolbox", "serve", "--model", "lenet5-mnist", "--port", "0", "--no-browser"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error"}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
 
@@ -661,8 +858,51 @@ def test_the_command_serves_until_it_is_interrupted():
             process.kill()
 
 
+def test_the_browser_is_opened_once_the_page_answers(tmp_path):
+    """The program that $BROWSER names gets the address, and can read the page at once."""
+    program = tmp_path / "browser"
+    program.write_text(
+        f"#!{sys.executable}\nimport sys, urllib.request\n"
+        f"open({str(tmp_path / 'read')!r}, 'wb').write(urllib.request.urlopen(sys.argv[1]).read())\n"
+    )
+    program.chmod(0o755)
+    lines = printed_by_serve(
+        {"BROWSER": str(program)}, lambda: (tmp_path / "read").is_file() and (tmp_path / "read").stat().st_size
+    )
+    assert (tmp_path / "read").read_bytes().startswith(b"<!doctype html>")
+    assert len(lines) == 1
+
+
+def test_without_a_browser_a_line_says_so(tmp_path):
+    """None on the PATH, or only one for text, which could not run the page."""
+    bare = {"BROWSER": None, "DISPLAY": None, "WAYLAND_DISPLAY": None, "PATH": str(tmp_path)}
+    lines = printed_by_serve(bare, lambda: False, lines=2)
+    assert lines[1] == "No browser was found here. Open the address above in a browser on this machine.\n"
+    (tmp_path / "w3m").write_text("#!/bin/sh\necho started\n")
+    (tmp_path / "w3m").chmod(0o755)
+    assert printed_by_serve(bare, lambda: False, lines=2)[1:] == lines[1:]
+
+
+def printed_by_serve(changes, done, lines=1):
+    """The lines that the command prints until `done`, or until there are so many."""
+    command = [sys.executable, "-m", "lrp_toolbox", "serve", "--model", "lenet5-mnist", "--port", "0"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **changes}
+    environment = {name: value for name, value in environment.items() if value is not None}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            found = [process.stdout.readline() for _ in range(lines)]
+            end = time.monotonic() + 20
+            while lines == 1 and not done():
+                assert time.monotonic() < end
+                time.sleep(0.02)
+        finally:
+            process.kill()
+        assert process.stderr.read() == ""
+        return [*found, *process.stdout.readlines()]
+
+
 def test_ports_that_cannot_be_had(server, capsys):
-    for port, sentence in ((70000, "port: expected a number from 0 to 65535"), (server.server_address[1], "cannot be had")):
+    for port, sentence in ((70000, "port: expected a number from 0 to 65535"), (server.server_address[1], "is not free")):
         assert main(["serve", "--model", "lenet5-mnist", "--port", str(port)]) == 2
         assert sentence in capsys.readouterr().err
 
@@ -703,14 +943,15 @@ def browser(tmp_path_factory):
 class Visit:
     """The page as its user meets it."""
 
-    def __init__(self, browser, server, width=1280, theme="light"):
+    def __init__(self, browser, server, width=1280, theme="light", ready=True):
         self.browser = browser
         size = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 500}
         self.devtools("Emulation.setDeviceMetricsOverride", **size)
         self.devtools("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": theme}])
         browser.get_log("browser")
         browser.get(server.url)
-        self.until(lambda: self.run("return document.getElementById('keep').disabled === false"))
+        if ready:
+            self.until(lambda: self.run("return document.getElementById('keep').disabled === false"))
         self.settle()
 
     def devtools(self, command, **parameters):
@@ -720,7 +961,7 @@ class Visit:
         return self.browser.execute_script(script, *arguments)
 
     def until(self, condition):
-        end = time.monotonic() + 60
+        end = time.monotonic() + 20
         while not condition():
             assert time.monotonic() < end, self.run("return document.body.innerText")
             time.sleep(0.02)
@@ -741,6 +982,17 @@ class Visit:
         return self.run("return document.getElementById('picture').toDataURL()")
 
     @property
+    def zoom(self):
+        """How large the picture is drawn, and where its corner lies."""
+        matrix = "const m = new DOMMatrix(getComputedStyle(document.querySelector('.layer')).transform); return [m.a, m.e, m.f]"
+        return self.run(matrix)
+
+    def box(self, css):
+        """Left, top, width, height in the window."""
+        script = "const r = document.querySelector(arguments[0]).getBoundingClientRect(); return [r.x, r.y, r.width, r.height]"
+        return self.run(script, css)
+
+    @property
     def ledger(self):
         return self.run("return document.getElementById('layers').innerHTML") + self.text("sum")
 
@@ -756,7 +1008,7 @@ class Visit:
         ActionChains(self.browser, duration=0).send_keys(key).perform()
 
     def focused(self):
-        return self.run("const e = document.activeElement; return e.id || e.value || e.textContent")
+        return self.run("const e = document.activeElement; return e.id || e.dataset.word || e.value || e.textContent")
 
     @contextmanager
     def changes(self, *what):
@@ -797,7 +1049,7 @@ def test_a_photograph_is_dropped_and_everything_is_clicked(visit, server, seven)
         visit.drop(seven)
         visit.until(lambda: visit.text("caption").startswith("7 "))
     assert visit.find("[name=class]:checked").get_attribute("value") == "7"
-    start = float(server.pages[next(reversed(server.pages))].desk.y[7])
+    start = float(server.pages[next(reversed(server.pages))].session.y[7])
     assert visit.text("sum").startswith(f"7: {start:#.4g} = ")
 
     with visit.changes():
@@ -832,7 +1084,7 @@ def test_a_photograph_is_dropped_and_everything_is_clicked(visit, server, seven)
     visit.find("#keep").click()
     chosen = visit.text("caption").split()[0]
     assert visit.find("#kept figcaption").text.startswith(f"{chosen}: z")
-    visit.find("#kept button").click()
+    visit.find("#kept .away").click()
     assert not visit.find("#kept").is_displayed()
     visit.find("#search").send_keys("9")
     assert [label.text.split()[0] for label in visit.browser.find_elements("css selector", "#classes label")] == ["9"]
@@ -842,6 +1094,273 @@ def test_a_photograph_is_dropped_and_everything_is_clicked(visit, server, seven)
         visit.devtools("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "dark"}])
         time.sleep(0.1)
     assert visit.complaints() == []
+
+
+def wheel(visit, delta, x=0.25, y=0.25, **more):
+    left, top, width, height = visit.box("#stage")
+    at = {"x": left + x * width, "y": top + y * height}
+    visit.devtools("Input.dispatchMouseEvent", type="mouseWheel", deltaX=0, deltaY=delta, **at, **more)
+    time.sleep(0.1)
+
+
+def test_the_wheel_zooms_where_the_mouse_is(visit):
+    """The point under the mouse stays where it is; the photograph of the slider moves with the picture."""
+    assert visit.zoom == [1, 0, 0]
+    assert visit.text("zoomed") == "100 %"
+    _, _, width, height = visit.box("#stage")
+    wheel(visit, -400)
+    zoom, x, y = visit.zoom
+    assert zoom == pytest.approx(np.exp(0.8), rel=1e-3)
+    assert (x, y) == (pytest.approx(0.25 * width * (1 - zoom), abs=1), pytest.approx(0.25 * height * (1 - zoom), abs=1))
+    assert visit.text("zoomed") == f"{100 * zoom:.0f} %"
+    assert len(set(visit.run("return [...document.querySelectorAll('#stage .layer')].map((e) => e.style.transform)"))) == 1
+    wheel(visit, 4000)
+    assert visit.zoom == [1, 0, 0]
+    wheel(visit, -9000)
+    assert visit.zoom[0] == 16
+
+
+def test_buttons_and_keys_zoom_and_move(visit):
+    visit.find("#zoom-in").click()
+    assert visit.zoom[0] == 1.5
+    visit.find("#zoom-out").click()
+    assert visit.zoom == [1, 0, 0]
+    visit.run("document.getElementById('stage').focus()")
+    for key in "++":
+        visit.key(key)
+    zoom, x, y = visit.zoom
+    assert zoom == 2.25
+    visit.key("\ue014")  # →: what is to the right comes into view
+    assert visit.zoom[1] < x
+    assert visit.zoom[2] == y
+    for _ in range(20):
+        visit.key("\ue014")
+    assert visit.zoom[1] == pytest.approx(visit.box("#stage")[2] * (1 - zoom), abs=4)  # never beyond the picture
+    visit.key("-")
+    assert visit.zoom[0] == 1.5
+    visit.key("0")
+    assert visit.zoom == [1, 0, 0]
+    visit.find("#zoom-in").click()
+    visit.find("#zoom-fit").click()
+    assert visit.zoom == [1, 0, 0]
+    assert visit.complaints() == []
+
+
+def test_the_mouse_drags_and_two_fingers_pinch(visit):
+    left, top, width, height = visit.box("#stage")
+    wheel(visit, -400, 0.5, 0.5)
+    _, x, y = visit.zoom
+    at = {"button": "left", "clickCount": 1}
+    visit.devtools("Input.dispatchMouseEvent", type="mousePressed", x=left + 200, y=top + 200, **at)
+    visit.devtools("Input.dispatchMouseEvent", type="mouseMoved", x=left + 230, y=top + 210, **at)
+    visit.devtools("Input.dispatchMouseEvent", type="mouseReleased", x=left + 230, y=top + 210, **at)
+    assert visit.zoom[1:] == [pytest.approx(x + 30, abs=1), pytest.approx(y + 10, abs=1)]
+    visit.find("#zoom-fit").click()
+    middle = left + width / 2, top + height / 2
+    for kind, apart in (("touchStart", 40), ("touchMove", 60), ("touchMove", 80)):
+        points = [{"x": middle[0] + side * apart, "y": middle[1], "id": k} for k, side in enumerate((-1, 1))]
+        visit.devtools("Input.dispatchTouchEvent", type=kind, touchPoints=points)
+    visit.devtools("Input.dispatchTouchEvent", type="touchEnd", touchPoints=[])
+    assert visit.zoom[0] == pytest.approx(2, rel=0.05)
+    assert visit.complaints() == []
+
+
+def test_the_slider_shows_the_photograph_on_its_left(visit):
+    """By keyboard, by its thumb, and by the line on the picture; where the photograph lies is what is seen there."""
+    clip = "return getComputedStyle(document.getElementById('before')).clipPath"
+    assert visit.run(clip) == "inset(0px 100% 0px 0px)"
+    visit.run("document.getElementById('compare').focus()")
+    visit.key("\ue010")  # End
+    assert visit.run(clip) in ("inset(0px)", "inset(0px 0% 0px 0px)")
+    assert visit.run("return document.getElementById('photograph').toDataURL()") != visit.pixels
+    visit.find("#view label:has([value=photo])").click()
+    assert visit.run("return document.getElementById('photograph').toDataURL()") == visit.pixels
+    assert not visit.find("#divider").is_displayed()
+    visit.find("#view label:has([value=overlay])").click()
+    drag(visit, "#compare", 0.5)
+    assert visit.run(clip) == "inset(0px 50% 0px 0px)"
+    left, top, width, height = visit.box("#stage")
+    at = {"button": "left", "clickCount": 1, "y": top + height / 2}
+    visit.devtools("Input.dispatchMouseEvent", type="mousePressed", x=left + width / 2, **at)
+    visit.devtools("Input.dispatchMouseEvent", type="mouseMoved", x=left + width / 4, **at)
+    visit.devtools("Input.dispatchMouseEvent", type="mouseReleased", x=left + width / 4, **at)
+    assert visit.run("return document.getElementById('compare').value") == "25"
+    assert visit.run(clip) == "inset(0px 75% 0px 0px)"
+    assert visit.zoom == [1, 0, 0]
+
+
+def downloaded(visit, folder, css):
+    visit.devtools("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(folder))
+    visit.find(css).click()
+    visit.until(lambda: [file for file in folder.iterdir() if not file.name.endswith(".crdownload") and file.stat().st_size])
+    [file] = folder.iterdir()
+    return file
+
+
+def test_picture_and_numbers_are_downloaded(visit, lenet, tmp_path):
+    (tmp_path / "picture").mkdir()
+    (tmp_path / "numbers").mkdir()
+    file = downloaded(visit, tmp_path / "picture", "#save-picture")
+    assert file.name == "example-2-lrp.png"
+    e = lrp.explain(lenet, lenet.prepare(PHOTO), 2)
+    expected = render.overlay(e.R, PHOTO, quantile=0.999)
+    assert abs(np.asarray(Image.open(file).convert("RGB")).astype(int) - expected).max() <= 2
+    file = downloaded(visit, tmp_path / "numbers", "#save-numbers")
+    assert file.name == "example-2-lrp.npz"
+    with np.load(file, allow_pickle=False) as found:
+        np.testing.assert_allclose(found["relevance"], e.R, rtol=0, atol=1e-4 * float(abs(e.R).max()))
+        assert int(found["target"]) == 2
+    visit.settle()
+    assert visit.complaints() == []
+
+
+def test_what_is_copied_is_what_is_shown(visit, seven):
+    visit.devtools("Browser.grantPermissions", permissions=["clipboardReadWrite", "clipboardSanitizedWrite"])
+    visit.drop(seven)
+    visit.until(lambda: visit.text("caption").startswith("7 "))
+    visit.find("#recipe summary").click()
+    assert visit.text("command") == "lrp explain seven.png --model lenet5-mnist --target 7 --method cmp:alpha=2,flat=1"
+    assert 'read_photo("seven.png")' in visit.text("code")
+    for name in ("command", "code"):
+        visit.find(f"#copy-{name}").click()
+        visit.until(lambda name=name: visit.text(f"copy-{name}") == "Copied")
+        assert visit.run("return navigator.clipboard.readText()") == visit.text(name)
+    with visit.changes():
+        visit.find("#group-conv option[value=gamma]").click()
+    assert not visit.find("#command").is_displayed()
+    assert visit.find("#no-command").is_displayed()
+    assert "lrp.Gamma" in visit.text("code")
+
+
+def test_results_are_compared_and_one_is_restored(visit, server, seven):
+    """Another photograph, class and rules; after it is back, the next question is about its photograph."""
+    assert not visit.find("#open-compare").is_enabled()
+    first = visit.pixels, visit.ledger, visit.text("caption"), visit.text("command")
+    visit.find("#keep").click()
+    visit.drop(seven)
+    visit.until(lambda: visit.text("caption").startswith("7 "))
+    visit.settle()
+    with visit.changes():
+        visit.find("#presets button:first-child").click()
+    assert visit.pixels != first[0]
+    visit.find("#open-compare").click()
+    shown = visit.browser.find_elements("css selector", "#side-figures figure")
+    assert [figure.text.split("\n")[0].split()[0] for figure in shown] == ["2", "7"]
+    left, right = (figure.rect for figure in shown)
+    assert left["y"] == right["y"]
+    assert left["width"] + right["width"] > 0.9 * 1280  # side by side, over the whole width
+    assert visit.run("return document.activeElement.closest('dialog') !== null")
+    visit.key("\ue00c")  # Escape
+    assert not visit.find("#side").is_displayed()
+    visit.find("#open-compare").click()
+    visit.find("#side-figures .restore").click()
+    assert not visit.find("#side").is_displayed()
+    assert (visit.pixels, visit.ledger, visit.text("caption"), visit.text("command")) == first
+    assert visit.find("[name=class]:checked").get_attribute("value") == "2"
+    assert visit.find("#presets [aria-pressed=true]").text == "CMP:α2+♭"
+    with visit.changes():
+        visit.find("#classes label:nth-child(2)").click()
+    y = Session(server.choices.model, PHOTO).y
+    np.testing.assert_allclose(server.pages[next(reversed(server.pages))].session.y, y)
+    assert visit.text("sum").startswith(f"{visit.text('caption').split()[0]}: ")
+    visit.find("#kept .restore").click()
+    assert visit.pixels == first[0]
+    assert visit.complaints() == []
+
+
+def test_words_are_explained_to_the_mouse_and_to_the_keyboard(visit):
+    from selenium.webdriver import ActionChains
+
+    assert not visit.find("#tip").is_displayed()
+    found = set()
+    visit.run("document.activeElement.blur()")
+    for _ in range(60):
+        visit.key("\t")
+        name = visit.run("return document.activeElement.dataset.word ?? null")
+        if name:
+            found.add(name)
+            tip = visit.find("#tip")
+            visit.until(tip.is_displayed)
+            assert tip.text.endswith(".")
+            assert tip.text == visit.text(f"word-{name}")
+            x, y, width, height = visit.box("#tip")
+            assert 0 <= x <= 1280 - width
+            assert 0 <= y <= 800 - height
+            described = visit.run("return document.activeElement.getAttribute('aria-describedby')")
+            assert described == f"word-{name}"
+        else:
+            assert not visit.find("#tip").is_displayed()
+    assert {"relevance", "logit", "alpha", "flat", "eps", "ledger", "rule"} <= found
+    word = visit.find("[data-word=logit]")
+    ActionChains(visit.browser, duration=0).move_to_element(word).perform()
+    visit.until(visit.find("#tip").is_displayed)
+    assert "score" in visit.find("#tip").text
+    visit.key("\ue00c")  # Escape
+    assert not visit.find("#tip").is_displayed()
+
+
+@pytest.fixture
+def bare(tmp_path, monkeypatch):
+    """A server of a model without an example, beside one with."""
+    lrp.save(dataclasses.replace(NETS["lenet"], name="bare", example=None), tmp_path / "bare")
+    monkeypatch.setenv("LRP_TOOLBOX_MODELS", str(tmp_path))
+    with running(lrp.load("bare")) as server:
+        yield server
+
+
+def test_without_a_photograph_the_page_says_what_to_do(browser, bare):
+    visit = Visit(browser, bare, ready=False)
+    visit.until(lambda: visit.find("#empty").is_displayed())
+    assert "Drop one on this page, paste one, or choose a file" in visit.find("#empty").text
+    assert not visit.find("#keep").is_enabled()
+    visit.find("#file").send_keys(str(EXAMPLE))
+    visit.until(lambda: visit.text("caption").startswith("2 "))
+    assert not visit.find("#empty").is_displayed()
+    assert visit.complaints() == []
+
+
+def test_another_model_is_chosen_and_restored(browser, bare, tmp_path):
+    """The photograph stays. A model that cannot be loaded is said to be, and the last one stays."""
+    visit = Visit(browser, bare, ready=False)
+    visit.find("#file").send_keys(str(EXAMPLE))
+    visit.until(lambda: visit.text("caption").startswith("2 "))
+    visit.settle()
+    visit.find("#keep").click()
+    pixels = visit.pixels
+    visit.find("#model option[value=lenet5-mnist]").click()
+    visit.until(lambda: "--model lenet5-mnist" in visit.text("command"))
+    assert visit.text("summary") == NETS["lenet"].summary
+    visit.settle()
+    bare.folders["vgg16-voc"] = tmp_path / "gone"
+    visit.find("#model option[value=vgg16-voc]").click()
+    visit.until(lambda: visit.find("#error").is_displayed())
+    assert visit.text("error").startswith("X-Model: the model vgg16-voc cannot be loaded")
+    assert visit.run("return document.getElementById('model').value") == "lenet5-mnist"
+    visit.find("#kept .restore").click()
+    assert visit.pixels == pixels
+    assert visit.run("return document.getElementById('model').value") == "bare"
+    with visit.changes():
+        visit.find("#classes label:nth-child(2)").click()
+    assert "--model bare" in visit.text("command")
+
+
+@pytest.mark.parametrize("width", [390, 1280, 1920])
+def test_nothing_moves_while_it_is_computed(browser, server, width):
+    """The boxes of the picture and of the controls stay where they are when a class is chosen and an error is shown."""
+    visit = Visit(browser, server, width)
+
+    def boxes():
+        visit.run("scrollTo(0, 0)")
+        return [visit.box(css) for css in ("#stage", "#compare", "#file", "#ask")]
+
+    before = boxes()
+    visit.find("#classes label:nth-child(3)").click()
+    visit.settle()
+    visit.run("const e = document.getElementById('error'); e.textContent = 'An error. '.repeat(20); e.hidden = false")
+    assert boxes() == before
+    stage = visit.box("#stage")
+    assert stage[2] > 0.5 * width or width < 500
+    assert stage[3] > 300
 
 
 def drag(visit, css, part):
@@ -864,7 +1383,8 @@ def test_the_keyboard_does_it_all(visit):
         order.append(visit.focused())
         if order[-1] == "":
             break
-    wanted = ["Skip to classes and rules", "file", "overlay", "keep", "search", "2", "z", "group-dense", "group-conv", "flat"]
+    wanted = ["Skip to classes and rules", "model", "stage", "zoom-in", "compare", "file", "overlay", "keep", "logit", "search"]
+    wanted += ["2", "z", "group-dense", "group-conv", "flat", "save-picture", "save-numbers"]
     places = [order.index(name) for name in wanted]
     assert places == sorted(places)
     outlined = visit.run(
@@ -910,7 +1430,7 @@ def test_a_photograph_that_the_server_no_longer_has_is_sent_again(visit, server)
     with visit.changes():
         visit.find("#classes label:nth-child(3)").click()
     [name] = server.pages
-    assert server.pages[name].desk is not None
+    assert server.pages[name].session is not None
 
 
 def test_a_slider_that_moves_leaves_nothing_to_wait_for(visit):
@@ -946,10 +1466,11 @@ return [...document.querySelectorAll("body *")].filter((e) => !e.disabled && e.c
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("width", [1920, 1280, 390])
 def test_it_fits_is_named_and_can_be_read(browser, server, width, theme):
     visit = Visit(browser, server, width, theme)
     visit.find("#keep").click()
+    visit.find("#recipe summary").click()
     assert visit.run("return document.documentElement.scrollWidth") <= width
     assert visit.run(PALE) == []
     spoken = {"button", "combobox", "slider", "radio", "spinbutton", "searchbox", "img", "image", "region", "table"}

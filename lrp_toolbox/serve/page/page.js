@@ -1,22 +1,40 @@
-// The page asks POST /photo once for a photograph, and POST /explain whenever a class or a rule is chosen. An older question is
-// given up when a newer one is asked, here and on the server. Nothing comes from elsewhere.
+// The page sends POST /photo once for each photograph, and POST /explain whenever the user chooses a class or a rule. A newer
+// question ends an older one, here and on the server. Nothing comes from other machines.
 
 const $ = (id) => document.getElementById(id);
-const REASONS = { bias: "bias", eps: "ε", empty: "empty", padding: "padding" };
+const REASONS = { bias: "bias", eps: "ε", zero_denominator: "zero denominator", padding: "padding" };
 const AMOUNTS = ["arriving", "passed", ...Object.keys(REASONS)];
-const WAIT = 30; // ms for a slider to move on before it is asked about
+const WAIT = 30; // ms: a slider that still moves is not asked about
 const LISTED = 6; // classes shown without a search
+const CLOSEST = 16; // the largest zoom
+const WORDS = {
+  relevance: "Relevance says how much a pixel or a neuron contributed to the score of the class: above 0 it speaks for the class, below 0 against it.",
+  logit: "A logit is the score that the network computes for a class, before it becomes a probability: the larger, the surer the network is.",
+  rule: "A rule says how a layer divides the relevance of its outputs among its inputs.",
+  alpha: "α is the weight of the positive contributions; the negative contributions get the weight β = 1 − α.",
+  flat: "♭ (flat) divides the relevance of an output evenly among its inputs, whatever their values are.",
+  eps: "ε is a small number that is added to the denominator; it absorbs the relevance of outputs that are close to 0.",
+  gamma: "γ gives the positive contributions extra weight: the larger γ is, the less the negative ones count.",
+  ledger: "The ledger shows for each layer how much relevance arrives, how much is passed on, and where the rest goes.",
+  bias: "The bias of a layer is part of its output, so it absorbs a part of the relevance.",
+  zero_denominator: "Where the denominator is 0, no input can get the relevance.",
+  padding: "A window of a convolution that sees only padding has no input that can get the relevance.",
+};
 const token = document.querySelector("meta[name=token]").content;
 const page = crypto.randomUUID();
 const dark = matchMedia("(prefers-color-scheme: dark)");
+const known = new Map(); // the choices of each model, by its name
 
-let choices; // what the server has to choose from
-let photo; // { blob, name, outputs, picture }
-let sending; // the blob of a photograph that is on its way
-let answer; // to the last question, with its pictures
+let model; // its name
+let choices; // what the server offers for it
+let photo; // { blob, name, file, example, outputs, picture }
+let held; // { blob, model }: the photograph that the server has in memory, and the model that saw it
+let sending; // the photograph that is on its way
+let answer; // to the last question: pictures, ledger, and all that is needed to ask it again
 let asked = { target: 0, groups: {}, flat: 0, layers: {} };
 let current; // AbortController of the request on its way
 let waiting;
+let kept = []; // answers
 
 // ---- small things
 
@@ -34,7 +52,7 @@ function number(value, digits = 4) {
   return text.replace(/^-/, "−").replace("e-", "e−").replace("e+", "e");
 }
 
-// As it is written to be printed: shorter than a thousandth in powers of ten.
+// As the user would type it; numbers below a thousandth in powers of ten.
 function typed(value) {
   return value !== 0 && Math.abs(value) < 1e-3 ? value.toExponential() : String(value);
 }
@@ -43,25 +61,41 @@ function size(bytes) {
   return `${(bytes / 2 ** 20).toFixed(0)} MB`;
 }
 
-// "z_ij" with its indices below the line.
+// "z_ij" with its indices as subscripts.
 function formula(text) {
   return text.split(/_(ij|i|j)/).map((part, k) => (k % 2 ? element("sub", { textContent: part }) : part));
+}
+
+// A word that is explained when the mouse or the focus is on it.
+function word(name, text) {
+  return explained(element("span", { textContent: text }), name);
+}
+
+function explained(made, name) {
+  made.dataset.word = name;
+  made.tabIndex = 0;
+  made.setAttribute("aria-describedby", `word-${name}`);
+  return made;
 }
 
 async function bitmap(base64) {
   return createImageBitmap(new Blob([Uint8Array.from(atob(base64), (c) => c.charCodeAt(0))]));
 }
 
-async function post(path, body, signal) {
-  const type = path === "/photo" ? "application/octet-stream" : "application/json";
-  const headers = { "Content-Type": type, "X-Token": token, "X-Page": page };
-  const response = await fetch(path, { method: "POST", body, signal, headers });
-  const said = await response.json();
-  if (!response.ok) throw Object.assign(new Error(said.error), { status: response.status });
-  return said;
+// The header that names a model.
+function about(name) {
+  return { "X-Model": encodeURIComponent(name) };
 }
 
-// One request at a time: the newest. What went wrong is said where the picture is.
+async function post(path, body, of, signal) {
+  const type = path === "/photo" ? "application/octet-stream" : "application/json";
+  const headers = { "Content-Type": type, "X-Token": token, "X-Page": page, ...about(of) };
+  const response = await fetch(path, { method: "POST", body, signal, headers });
+  if (!response.ok) throw Object.assign(new Error((await response.json()).error), { status: response.status });
+  return path === "/numbers" ? response.blob() : response.json();
+}
+
+// One request at a time: the newest. An error is shown on the picture.
 async function only(work) {
   current?.abort();
   clearTimeout(waiting);
@@ -73,40 +107,102 @@ async function only(work) {
   } catch (error) {
     if (mine !== current) return;
     $("status").textContent = "";
-    $("error").textContent = error instanceof TypeError ? "lrp serve does not answer: does it still run?" : error.message;
-    $("error").hidden = false;
+    fail(error instanceof TypeError ? "lrp serve does not answer. Is it still running?" : error.message);
   } finally {
     if (mine === current) $("figure").setAttribute("aria-busy", "false");
   }
 }
 
+function fail(message) {
+  $("error").textContent = message;
+  $("error").hidden = false;
+}
+
 // ---- the photograph
 
-function take(blob, name) {
+function take(blob, name, example = null) {
   if (!blob) return;
-  sending = blob;
+  const taken = (sending = { blob, name, file: name, example });
   only(async (signal) => {
-    $("status").textContent = `${name}: the network looks at it …`;
     try {
-      await send(blob, name, signal);
+      await look(taken, signal);
     } finally {
-      if (sending === blob) sending = undefined;
+      if (sending === taken) sending = undefined;
     }
-    asked.target = photo.outputs.indexOf(Math.max(...photo.outputs));
-    $("search").value = "";
-    listClasses();
     await explain(signal);
   });
 }
 
-async function send(blob, name, signal) {
-  if (blob.size > choices.largest) {
-    throw new Error(`${name}: ${size(blob.size)} are too many; ${size(choices.largest)} is the limit`);
+// Send a photograph to the model, and choose the class with the largest output.
+async function look(taken, signal) {
+  $("status").textContent = `${taken.name}: the network looks at it …`;
+  photo = await send(taken, model, signal);
+  asked.target = photo.outputs.indexOf(Math.max(...photo.outputs));
+  $("empty").hidden = true;
+  $("search").value = "";
+  listClasses();
+}
+
+async function send(taken, of, signal) {
+  if (taken.blob.size > choices.largest) {
+    throw new Error(`${taken.name}: the file has ${size(taken.blob.size)}; the limit is ${size(choices.largest)}`);
   }
-  const said = await post("/photo", blob, signal);
+  const said = await post("/photo", taken.blob, of, signal);
+  held = { blob: taken.blob, model: of };
   const picture = await bitmap(said.photo);
   signal.throwIfAborted();
-  photo = { blob, name, picture, outputs: said.outputs };
+  return { ...taken, picture, outputs: said.outputs };
+}
+
+// ---- the model
+
+async function choicesOf(name, signal) {
+  if (!known.has(name)) {
+    const response = await fetch("/choices", { headers: about(name), signal });
+    const said = await response.json();
+    if (!response.ok) throw new Error(said.error);
+    known.set(name, said);
+  }
+  return known.get(name);
+}
+
+async function exampleOf(name, signal) {
+  const found = await choicesOf(name, signal);
+  if (!found.example) return undefined;
+  const blob = await (await fetch("/example", { headers: about(name), signal })).blob();
+  return { blob, name: found.example, file: found.example, example: name };
+}
+
+// All controls for another model.
+function useModel(name, found) {
+  const preset = choices?.presets.find(isChosen)?.name ?? found.usual;
+  [model, choices] = [name, found];
+  $("model").value = name;
+  $("summary").textContent = choices.summary;
+  $("search").placeholder = `search all ${choices.classes.length} classes`;
+  $("search").setAttribute("aria-label", $("search").placeholder);
+  makeGroups();
+  makeLayers();
+  const named = (wanted) => choices.presets.find((one) => one.name === wanted);
+  takePreset(named(preset) ?? named(choices.usual) ?? choices.presets[0]);
+}
+
+// The photograph stays, unless it is the example of the last model.
+function changeModel() {
+  const name = $("model").value, last = model;
+  only(async (signal) => {
+    try {
+      $("status").textContent = `${name}: the model is loaded …`;
+      const found = await choicesOf(name, signal);
+      const mine = !photo || photo.example ? await exampleOf(name, signal) : undefined;
+      signal.throwIfAborted();
+      useModel(name, found);
+      if (mine ?? photo) await look(mine ?? photo, signal);
+    } finally {
+      $("model").value = model ?? last;
+    }
+    if (photo) await explain(signal);
+  });
 }
 
 // ---- the question
@@ -117,32 +213,50 @@ function ask() {
   if (photo && !sending) waiting = setTimeout(() => only(explain), WAIT); // else it is asked once the photograph is there
 }
 
-async function explain(signal) {
-  const question = JSON.stringify({ ...asked, colours: dark.matches ? "night" : "day" });
-  const what = { name: choices.classes[asked.target], output: photo.outputs[asked.target], by: title() };
-  let said;
+// The answer to a question about a photograph, which is sent first if the server does not have it.
+async function request(path, { question, photo: about, model: of }, signal) {
+  const has = held && held.blob === about.blob && held.model === of;
+  if (!has) await send(about, of, signal);
   try {
-    said = await post("/explain", question, signal);
+    return await post(path, question, of, signal);
   } catch (error) {
-    if (error.status !== 410) throw error; // the server has had other pages to look after
-    await send(photo.blob, photo.name, signal);
-    said = await post("/explain", question, signal);
+    if (error.status !== 410) throw error; // the server has freed it for other pages
+    await send(about, of, signal);
+    return post(path, question, of, signal);
   }
-  const [overlay, heatmap] = await Promise.all([bitmap(said.overlay), bitmap(said.heatmap)]);
-  signal.throwIfAborted();
-  answer = { ...said, ...what, overlay, heatmap };
-  draw();
-  fillLedger();
-  $("keep").disabled = false;
-  const came = `${number(said.ledger.end)} of ${number(said.ledger.start)} came to the pixels`;
-  $("status").textContent = `${what.name}: ${came}, in ${said.seconds.toFixed(2)} s`;
 }
 
-// What the rules are called: as the paper does, or group by group; and those of single layers.
+async function explain(signal) {
+  const colours = dark.matches ? "night" : "day";
+  const file = photo.example === model ? null : photo.file;
+  const mine = {
+    photo, model, colours, asked: structuredClone(asked), by: title(),
+    name: choices.classes[asked.target], output: photo.outputs[asked.target],
+    question: JSON.stringify({ ...asked, colours, photo: file }),
+  };
+  const said = await request("/explain", mine, signal);
+  const [overlay, heatmap] = await Promise.all([bitmap(said.overlay), bitmap(said.heatmap)]);
+  signal.throwIfAborted();
+  show({ ...mine, ...said, overlay, heatmap });
+  const came = `${number(said.ledger.end)} of ${number(said.ledger.start)} came to the pixels`;
+  $("status").textContent = `${mine.name}: ${came}, in ${said.seconds.toFixed(2)} s`;
+}
+
+function show(shown) {
+  answer = shown;
+  draw();
+  fillLedger();
+  fillRecipe();
+  for (const id of ["keep", "save-picture", "save-numbers"]) $(id).disabled = false;
+  offerCompare();
+}
+
+// The name of the chosen rules: of the preset, or group by group; then those of single layers.
 function title() {
   const symbols = Object.fromEntries(choices.layers.map((layer) => [layer.name, layer.rules]));
-  const single = Object.entries(asked.layers).map(([name, { rule }]) => `${name} ${symbols[name][rule]}`);
   const preset = choices.presets.find(isChosen);
+  const own = Object.entries(asked.layers).filter(([name]) => !preset?.layers[name]);
+  const single = own.map(([name, { rule }]) => `${name} ${symbols[name][rule]}`);
   if (preset) return [preset.name, ...single].join(", ");
   const told = choices.groups.filter(({ name }) => name !== "pooling" || asked.groups[name].rule !== "z");
   const parts = told.map((group) => {
@@ -156,31 +270,39 @@ function title() {
 }
 
 function isChosen(preset) {
-  const same = (a, b) => a.rule === b.rule && Object.keys(a).every((key) => a[key] === b[key]);
+  const same = (a, b) => [...Object.keys(a), ...Object.keys(b)].every((key) => a[key] === b[key]);
   const groups = choices.groups.every(({ name }) => same(preset.groups[name], asked.groups[name]));
-  return groups && preset.flat === asked.flat;
+  const layers = Object.keys(preset.layers).every((name) => asked.layers[name] && same(preset.layers[name], asked.layers[name]));
+  return groups && layers && preset.flat === asked.flat;
 }
 
 // ---- the picture
 
 function draw() {
   const view = document.querySelector("[name=view]:checked").value;
-  const canvas = $("picture"), { width, height } = photo.picture;
-  const shown = view === "photo" ? photo.picture : answer[view];
-  Object.assign(canvas, { width, height });
-  canvas.classList.toggle("small", width < 200 || view === "heatmap");
-  const context = canvas.getContext("2d");
-  context.imageSmoothingEnabled = false; // every pixel of the heatmap is to be seen
-  context.drawImage(shown, 0, 0, width, height);
-  const colours = dark.matches ? "yellow and orange speak for it, blue against" : "red speaks for it, blue against";
+  const { width, height } = answer.photo.picture;
+  const colours = answer.colours === "night" ? "yellow and orange speak for it, blue against" : "red speaks for it, blue against";
   const what = {
     overlay: `Relevance for ${answer.name} over the photograph: ${colours}`,
     heatmap: `Relevance for ${answer.name}: ${colours}`,
-    photo: `The photograph: ${photo.name}`,
+    photo: `The photograph: ${answer.photo.name}`,
   };
-  canvas.setAttribute("aria-label", what[view]);
+  paint($("picture"), view === "photo" ? answer.photo.picture : answer[view], width, height, view === "heatmap");
+  paint($("photograph"), answer.photo.picture, width, height);
+  $("picture").setAttribute("aria-label", what[view]);
+  $("compare").disabled = view === "photo";
+  slide();
   $("caption").replaceChildren(element("b", { textContent: answer.name }), ` ${number(answer.output)} · ${answer.by}`);
+  $("caption").title = `${answer.name} ${number(answer.output)} · ${answer.by}`;
   drawScale();
+}
+
+function paint(canvas, picture, width, height, sharp = false) {
+  Object.assign(canvas, { width, height });
+  canvas.classList.toggle("small", width < 200 || sharp);
+  const context = canvas.getContext("2d");
+  context.imageSmoothingEnabled = false; // every pixel of the heatmap shows
+  context.drawImage(picture, 0, 0, width, height);
 }
 
 function drawScale() {
@@ -192,22 +314,270 @@ function drawScale() {
   context.fillRect(0, 0, width, 1);
 }
 
-function keep() {
-  const copy = $("picture").cloneNode();
-  copy.removeAttribute("id");
-  copy.getContext("2d").drawImage($("picture"), 0, 0);
-  const words = `${answer.name}: ${answer.by}`;
-  const away = element("button", { type: "button", textContent: "×", title: "put away" });
-  away.setAttribute("aria-label", `Put away ${words}`);
-  const figure = element("figure", {}, copy, element("figcaption", {}, words, away));
-  away.onclick = () => {
-    figure.remove();
-    $("kept").hidden = !$("kept").children.length;
-    $("keep").focus();
+// ---- before and after
+
+function slide() {
+  const part = Number($("compare").value), hidden = !answer || $("compare").disabled;
+  $("before").hidden = $("divider").hidden = hidden;
+  $("before").style.clipPath = `inset(0 ${100 - part}% 0 0)`;
+  $("divider").classList.toggle("rest", part === 0);
+  $("divider").style.left = `clamp(0.9rem, ${part}%, calc(100% - 0.9rem))`;
+  $("compare").setAttribute("aria-valuetext", `photograph on the left: ${part} %`);
+}
+
+function listenToSlider() {
+  $("compare").oninput = slide;
+  const divider = $("divider");
+  divider.onpointerdown = (event) => {
+    divider.setPointerCapture(event.pointerId);
+    event.stopPropagation();
   };
-  $("kept").append(figure);
-  $("kept").hidden = false;
-  $("status").textContent = `${words}: kept`;
+  divider.onpointermove = (event) => {
+    if (!divider.hasPointerCapture(event.pointerId)) return;
+    const { left, width } = $("stage").getBoundingClientRect();
+    $("compare").value = Math.round((100 * (event.clientX - left)) / width);
+    slide();
+  };
+}
+
+// ---- zoom
+
+const seen = { zoom: 1, x: 0, y: 0 };
+
+// Zoom to `zoom`; the point (x, y) of the stage stays where it is.
+function zoomTo(zoom, x = $("stage").clientWidth / 2, y = $("stage").clientHeight / 2) {
+  const next = Math.min(CLOSEST, Math.max(1, zoom)), factor = next / seen.zoom;
+  seen.zoom = next;
+  moveTo(x - factor * (x - seen.x), y - factor * (y - seen.y));
+}
+
+// Move the picture, but never out of the stage.
+function moveTo(x, y) {
+  const { clientWidth, clientHeight } = $("stage");
+  seen.x = Math.min(0, Math.max(clientWidth * (1 - seen.zoom), x));
+  seen.y = Math.min(0, Math.max(clientHeight * (1 - seen.zoom), y));
+  for (const layer of $("stage").querySelectorAll(".layer")) {
+    layer.style.transform = `translate(${seen.x}px, ${seen.y}px) scale(${seen.zoom})`;
+  }
+  $("stage").classList.toggle("zoomed", seen.zoom > 1);
+  $("zoomed").textContent = `${Math.round(100 * seen.zoom)} %`;
+  $("zoom-out").disabled = $("zoom-fit").disabled = seen.zoom === 1;
+  $("zoom-in").disabled = seen.zoom === CLOSEST;
+}
+
+function listenToStage() {
+  const stage = $("stage"), pointers = new Map();
+  const at = ({ clientX, clientY }) => {
+    const { left, top } = stage.getBoundingClientRect();
+    return [clientX - left, clientY - top];
+  };
+  stage.addEventListener("wheel", (event) => {
+    const out = event.deltaY > 0 && seen.zoom === 1;
+    if (out || !event.deltaY) return; // nothing to zoom out of: the page scrolls
+    event.preventDefault();
+    const pixels = event.deltaMode ? 30 * event.deltaY : event.deltaY;
+    zoomTo(seen.zoom * Math.exp(-pixels * (event.ctrlKey ? 0.01 : 0.002)), ...at(event));
+  }, { passive: false });
+
+  const apart = () => {
+    const [a, b] = [...pointers.values()];
+    return { size: Math.hypot(a[0] - b[0], a[1] - b[1]), x: (a[0] + b[0]) / 2, y: (a[1] + b[1]) / 2 };
+  };
+  stage.onpointerdown = (event) => {
+    if (event.target.closest("button, output")) return;
+    pointers.set(event.pointerId, at(event));
+    if (seen.zoom > 1 || pointers.size > 1) stage.setPointerCapture(event.pointerId);
+    stage.classList.toggle("moving", seen.zoom > 1);
+  };
+  stage.onpointermove = (event) => {
+    const last = pointers.get(event.pointerId);
+    if (!last) return;
+    const now = at(event);
+    if (pointers.size === 1) {
+      moveTo(seen.x + now[0] - last[0], seen.y + now[1] - last[1]);
+      pointers.set(event.pointerId, now);
+      return;
+    }
+    const before = apart();
+    pointers.set(event.pointerId, now);
+    const after = apart();
+    if (before.size && after.size) zoomTo((seen.zoom * after.size) / before.size, after.x, after.y);
+    moveTo(seen.x + after.x - before.x, seen.y + after.y - before.y);
+  };
+  stage.onpointerup = stage.onpointercancel = stage.onpointerleave = (event) => {
+    pointers.delete(event.pointerId);
+    stage.classList.remove("moving");
+  };
+  stage.onkeydown = (event) => {
+    if (event.target !== stage || event.ctrlKey || event.metaKey || event.altKey) return;
+    const arrows = { ArrowLeft: [1, 0], ArrowRight: [-1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
+    const step = 0.1 * stage.clientWidth;
+    if (event.key === "+" || event.key === "=") zoomTo(1.5 * seen.zoom);
+    else if (event.key === "-") zoomTo(seen.zoom / 1.5);
+    else if (event.key === "0") zoomTo(1);
+    else if (event.key in arrows && seen.zoom > 1) moveTo(seen.x + step * arrows[event.key][0], seen.y + step * arrows[event.key][1]);
+    else return;
+    event.preventDefault();
+  };
+  $("zoom-in").onclick = () => zoomTo(1.5 * seen.zoom);
+  $("zoom-out").onclick = () => zoomTo(seen.zoom / 1.5);
+  $("zoom-fit").onclick = () => zoomTo(1);
+  addEventListener("resize", () => moveTo(seen.x, seen.y));
+  moveTo(0, 0);
+}
+
+// ---- kept to compare
+
+function keep() {
+  if (!kept.includes(answer)) kept.push(answer);
+  listKept();
+  $("status").textContent = `${words(answer)}: kept`;
+}
+
+function words({ name, by }) {
+  return `${name}: ${by}`;
+}
+
+function listKept() {
+  $("kept").replaceChildren(...kept.map((one) => {
+    const away = element("button", { type: "button", className: "away", textContent: "×", title: "Remove" });
+    away.setAttribute("aria-label", `Remove ${words(one)}`);
+    away.onclick = () => {
+      kept = kept.filter((other) => other !== one);
+      listKept();
+      $("keep").focus();
+    };
+    return element("figure", {}, restorer(one), element("figcaption", {}, words(one), away));
+  }));
+  $("kept").hidden = !kept.length;
+  offerCompare();
+}
+
+// A picture that brings its result back when it is clicked.
+function restorer(one, done = () => {}) {
+  const canvas = element("canvas"), { width, height } = one.photo.picture;
+  paint(canvas, one.overlay, width, height);
+  const button = element("button", { type: "button", className: "restore", title: "Go back to this result" }, canvas);
+  button.setAttribute("aria-label", `Go back to ${words(one)}, ${one.photo.name}, ${one.model}`);
+  button.onclick = () => {
+    done();
+    restore(one);
+  };
+  return button;
+}
+
+function restore(one) {
+  current?.abort();
+  clearTimeout(waiting);
+  sending = current = undefined;
+  if (one.model !== model) useModel(one.model, known.get(one.model));
+  photo = one.photo;
+  asked = structuredClone(one.asked);
+  $("search").value = "";
+  $("error").hidden = true;
+  $("figure").setAttribute("aria-busy", "false");
+  listClasses();
+  describe();
+  show(one);
+  $("status").textContent = `${words(one)}: shown again`;
+  if (one.colours !== (dark.matches ? "night" : "day")) ask();
+}
+
+// What is compared: all that is kept, and what is shown now.
+function compared() {
+  return answer && !kept.includes(answer) ? [...kept, answer] : kept;
+}
+
+function offerCompare() {
+  $("open-compare").disabled = !kept.length || compared().length < 2;
+}
+
+function compare() {
+  $("side-figures").replaceChildren(...compared().map((one) => {
+    const said = [` ${number(one.output)} · ${one.by}`, element("br"), `${one.model}, ${one.photo.name}`];
+    if (!kept.includes(one)) said.push(" (shown now)");
+    const caption = element("figcaption", {}, element("b", { textContent: one.name }), ...said);
+    return element("figure", {}, restorer(one, () => $("side").close()), caption);
+  }));
+  $("side").showModal();
+}
+
+// ---- to take with you
+
+function save(blob, name) {
+  const link = element("a", { href: URL.createObjectURL(blob), download: name });
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
+  $("status").textContent = `${name}: saved where your browser puts downloads`;
+}
+
+// "photo-class-lrp", with letters that every file system takes.
+function stem() {
+  const photograph = answer.photo.name.replace(/\.[^.]*$/, "");
+  return `${photograph}-${answer.name}-lrp`.replace(/[^\p{L}\p{N}_-]+/gu, "_").slice(0, 120);
+}
+
+function saveNumbers() {
+  const mine = answer, name = `${stem()}.npz`;
+  only(async (signal) => save(await request("/numbers", mine, signal), name));
+}
+
+function fillRecipe() {
+  const { command, code, photo: about } = answer;
+  const own = about.example === answer.model;
+  $("where").textContent = own ? "The photograph comes with the model." : `Run it in the folder of ${about.file}.`;
+  for (const id of ["command", "copy-command"]) $(id).hidden = !command;
+  $("no-command").hidden = Boolean(command);
+  $("command").textContent = command ?? "";
+  $("code").textContent = code;
+}
+
+async function copy(button, from) {
+  try {
+    await navigator.clipboard.writeText($(from).textContent);
+    button.textContent = "Copied";
+  } catch {
+    getSelection().selectAllChildren($(from));
+    button.textContent = "Ctrl-C";
+    $("status").textContent = "The text is selected: press Ctrl-C to copy it.";
+  }
+  setTimeout(() => (button.textContent = "Copy"), 2000);
+}
+
+// ---- words
+
+// A hidden sentence for each word, for screen readers, and one box that shows it.
+function explainWords() {
+  $("words").replaceChildren(...Object.entries(WORDS).map(([name, textContent]) => element("p", { id: `word-${name}`, textContent })));
+  for (const made of document.querySelectorAll("[data-word]")) explained(made, made.dataset.word);
+  const tip = $("tip");
+  let owner;
+  const place = () => {
+    if (tip.hidden) return;
+    const box = owner.getBoundingClientRect(), { offsetWidth, offsetHeight } = tip;
+    const above = box.top - offsetHeight - 6;
+    tip.style.left = `${Math.max(8, Math.min(box.left, document.documentElement.clientWidth - offsetWidth - 8))}px`;
+    tip.style.top = `${above >= 8 ? above : box.bottom + 6}px`;
+  };
+  const open = (event) => {
+    const found = event.target.closest?.("[data-word]");
+    if (!found) return;
+    owner = found;
+    tip.textContent = WORDS[found.dataset.word];
+    tip.hidden = false;
+    place();
+  };
+  const close = (event) => {
+    const to = event?.relatedTarget;
+    if (to && (tip.contains(to) || owner?.contains(to))) return;
+    tip.hidden = true;
+  };
+  document.addEventListener("mouseover", open);
+  document.addEventListener("focusin", open);
+  document.addEventListener("mouseout", (event) => (event.target === owner || event.target === tip) && close(event));
+  document.addEventListener("focusout", close);
+  document.addEventListener("keydown", (event) => event.key === "Escape" && close());
+  addEventListener("scroll", place, true);
 }
 
 // ---- classes
@@ -228,18 +598,18 @@ function listClasses() {
     return element("label", {}, input, element("span", { textContent: choices.classes[k] }), output);
   }));
   const rest = found.length - listed.length;
-  $("more").textContent = !found.length ? "no class of that name" : rest > 0 ? `and ${rest} more: search` : "";
+  $("more").textContent = !found.length ? "No class has this name." : rest > 0 ? `${rest} more classes: use the search` : "";
 }
 
 // ---- rules
 
 function options(select, rules, first) {
   const all = Object.entries(rules).map(([name, symbol]) => {
-    const text = first === "" || symbol === name ? symbol : `${symbol} (${name})`; // there is little room in the ledger
+    const text = first === "" || symbol === name ? symbol : `${symbol} (${name})`; // the ledger has little room
     return element("option", { value: name, textContent: text });
   });
   if (first === undefined) return select.replaceChildren(...all);
-  const byHand = element("optgroup", { label: "this layer, by hand" }, ...all);
+  const byHand = element("optgroup", { label: "for this layer only" }, ...all);
   select.replaceChildren(element("option", { value: "", textContent: first }), byHand);
 }
 
@@ -248,7 +618,7 @@ function spec(name) {
 }
 
 function parameterOf(chosen) {
-  return Object.keys(chosen).find((key) => key !== "rule");
+  return Object.keys(chosen).find((key) => key in choices.parameters);
 }
 
 function makeGroups() {
@@ -260,14 +630,17 @@ function makeGroups() {
       asked.groups[group.name] = spec(select.value);
       ask();
     };
-    const slide = element("div", { className: "slide", hidden: true });
+    const place = element("div", { className: "slide", hidden: true });
     const label = element("label", { htmlFor: id, textContent: group.title });
     const says = element("span", { className: "formula" });
-    return element("div", { className: "rule", id: `${id}-row` }, label, select, slide, says);
+    return element("div", { className: "rule", id: `${id}-row` }, label, select, place, says);
   }));
   $("presets").replaceChildren(...choices.presets.map((preset) => {
     const button = element("button", { type: "button", textContent: preset.name });
-    button.onclick = () => choose(preset);
+    button.onclick = () => {
+      takePreset(preset);
+      ask();
+    };
     return button;
   }));
   $("flat").max = choices.depth;
@@ -278,49 +651,53 @@ function makeGroups() {
   };
 }
 
-function choose(preset) {
-  asked = { ...asked, groups: structuredClone(preset.groups), flat: preset.flat, layers: {} };
-  ask();
+function takePreset({ groups, flat, layers }) {
+  asked = { ...asked, groups: structuredClone(groups), flat, layers: structuredClone(layers) };
+  describe();
 }
 
-// A slider and a number for what a rule takes; both are made anew only when the rule is another.
-function parameter(slide, group) {
+// A slider and a number for the parameter of a rule. Another rule makes new ones.
+function parameter(place, group) {
   const chosen = asked.groups[group.name];
   const key = parameterOf(chosen);
-  slide.hidden = !key;
-  if (!key) return slide.replaceChildren();
+  place.hidden = !key;
+  if (!key) return place.replaceChildren();
   const p = choices.parameters[key];
-  const to = p.log ? (value) => Math.log10(Math.max(value, p.least)) : (value) => value;
+  const to = p.log ? (value) => Math.log10(Math.max(value, p.minimum)) : (value) => value;
   const from = p.log ? (at) => Number((10 ** at).toPrecision(2)) : (at) => at;
-  if (slide.dataset.rule !== chosen.rule || !slide.children.length) {
-    slide.dataset.rule = chosen.rule;
-    const range = element("input", { type: "range", min: to(p.least), max: to(p.most), step: p.log ? 0.05 : 0.1 });
-    const exact = element("input", { type: "number", min: p.log ? 0 : p.least, max: p.most, step: "any" });
+  if (place.dataset.rule !== chosen.rule || !place.children.length) {
+    place.dataset.rule = chosen.rule;
+    const range = element("input", { type: "range", min: to(p.minimum), max: to(p.maximum), step: p.log ? 0.05 : 0.1 });
+    const exact = element("input", { type: "number", min: p.log ? 0 : p.minimum, max: p.maximum, step: "any" });
     range.setAttribute("aria-label", `${p.symbol} of ${group.title}`);
     exact.setAttribute("aria-label", `${p.symbol} of ${group.title}, as a number`);
     range.oninput = () => set(from(Number(range.value)));
     exact.onchange = () => exact.reportValidity() && exact.value !== "" && set(Number(exact.value));
-    slide.replaceChildren(element("span", { textContent: p.symbol }), range, exact);
+    place.replaceChildren(word(key, p.symbol), range, exact);
   }
   function set(value) {
     asked.groups[group.name][key] = value;
     ask();
   }
-  const [, range, exact] = slide.children;
+  const [, range, exact] = place.children;
   if (from(Number(range.value)) !== chosen[key]) range.value = to(chosen[key]);
   range.setAttribute("aria-valuetext", `${p.symbol} = ${chosen[key]}`);
   exact.value = typed(chosen[key]);
 }
 
-// All controls say what is asked.
+// All controls show what is asked.
 function describe() {
   for (const group of choices.groups) {
     const row = $(`group-${group.name}-row`), chosen = asked.groups[group.name];
     row.querySelector("select").value = chosen.rule;
-    row.querySelector(".formula").replaceChildren(...formula(group.formulas[chosen.rule].join("; ")));
+    const { rule, ...options } = chosen;
+    delete options[parameterOf(chosen)];
+    const extra = Object.entries(options).map(([key, value]) => `; ${key}: ${value}`).join("");
+    row.querySelector(".formula").replaceChildren(...formula(group.formulas[rule].join("; ") + extra));
     parameter(row.querySelector(".slide"), group);
   }
-  const byHand = Object.keys(asked.layers).length > 0;
+  const preset = choices.presets.find(isChosen);
+  const byHand = Object.keys(asked.layers).some((name) => !preset?.layers[name]);
   $("flat").value = asked.flat;
   $("flat-said").textContent = `first ${asked.flat} of ${choices.depth}`;
   $("flat").setAttribute("aria-valuetext", $("flat-said").textContent);
@@ -335,7 +712,7 @@ function describe() {
     exact.hidden = !key;
     if (key) {
       const p = choices.parameters[key];
-      Object.assign(exact, { min: p.log ? 0 : p.least, max: p.most, value: typed(chosen[key]), title: p.symbol });
+      Object.assign(exact, { min: p.log ? 0 : p.minimum, max: p.maximum, value: typed(chosen[key]), title: p.symbol });
       exact.setAttribute("aria-label", `${p.symbol} of ${row.dataset.layer}`);
     }
   }
@@ -381,14 +758,14 @@ function fillLedger() {
   const { start, end, entries } = answer.ledger;
   const total = { arriving: start, passed: end };
   for (const reason in REASONS) total[reason] = entries.reduce((sum, entry) => sum + entry[reason], 0);
-  const pages = { ...Object.fromEntries(entries.map((entry) => [entry.layer, entry])), total };
-  const ends = Object.values(pages).flatMap(edges);
-  const [least, most] = [Math.min(0, ...ends), Math.max(0, ...ends)];
+  const rows = { ...Object.fromEntries(entries.map((entry) => [entry.layer, entry])), total };
+  const ends = Object.values(rows).flatMap(edges);
+  const [minimum, maximum] = [Math.min(0, ...ends), Math.max(0, ...ends)];
   for (const row of $("layers").children) {
-    const entry = row.dataset.layer ? pages[row.dataset.layer] : total;
+    const entry = row.dataset.layer ? rows[row.dataset.layer] : total;
     const [bar, ...cells] = [...row.children].slice(2);
     if (row.dataset.layer) row.querySelector("option").textContent = entry.rule;
-    bar.replaceChildren(drawBar(entry, least, most));
+    bar.replaceChildren(drawBar(entry, minimum, maximum));
     AMOUNTS.forEach((key, k) => (cells[k].textContent = number(entry[key], key in REASONS ? 3 : 4)));
   }
   const table = $("layers").parentElement;
@@ -402,20 +779,20 @@ function fillLedger() {
   $("sum").replaceChildren(claim, ` = ${number(end)} on the pixels${taken.join("")}`);
 }
 
-// Where the pieces of a bar end: what is passed on, and on top of it what each reason took, up to what arrived.
+// Where the pieces of a bar end: first what is passed on, then what each reason absorbs, up to what arrived.
 function edges(entry) {
   const found = [entry.passed];
   for (const reason in REASONS) found.push(found.at(-1) + entry[reason]);
   return found;
 }
 
-function drawBar(entry, least, most) {
+function drawBar(entry, minimum, maximum) {
   const make = (tag, attributes) => {
     const made = document.createElementNS("http://www.w3.org/2000/svg", tag);
     for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
     return made;
   };
-  const x = (value) => (100 * (value - least)) / (most - least || 1);
+  const x = (value) => (100 * (value - minimum)) / (maximum - minimum || 1);
   const svg = make("svg", { viewBox: "0 0 100 10", preserveAspectRatio: "none", "aria-hidden": "true" });
   const ends = edges(entry);
   const piece = (kind, from, to, height) => {
@@ -434,7 +811,7 @@ function listen() {
   $("file").onchange = () => {
     const [file] = $("file").files;
     take(file, file?.name);
-    $("file").value = ""; // the same file may be chosen again
+    $("file").value = ""; // the same file can be chosen again
   };
   const files = (event) => [...event.dataTransfer.types].includes("Files");
   addEventListener("dragover", (event) => {
@@ -454,29 +831,39 @@ function listen() {
     const [file] = event.clipboardData.files;
     take(file, file?.name);
   });
+  $("model").onchange = changeModel;
   $("view").onchange = () => answer && draw();
   $("keep").onclick = keep;
+  $("open-compare").onclick = compare;
+  $("close-compare").onclick = () => $("side").close();
+  $("save-picture").onclick = () => $("picture").toBlob((blob) => save(blob, `${stem()}.png`));
+  $("save-numbers").onclick = saveNumbers;
+  for (const what of ["command", "code"]) $(`copy-${what}`).onclick = (event) => copy(event.currentTarget, what);
   $("search").oninput = () => photo && listClasses();
   $("forget").onclick = () => {
     asked.layers = {};
     ask();
     $("layers").querySelector("select").focus();
   };
-  dark.addEventListener("change", ask);
+  dark.addEventListener("change", () => {
+    drawScale();
+    ask();
+  });
+  listenToSlider();
+  listenToStage();
 }
 
 async function begin() {
-  choices = await (await fetch("/choices")).json();
-  $("model").textContent = `${choices.model}. ${choices.summary}`;
-  $("search").placeholder = `search all ${choices.classes.length} classes`;
-  $("search").setAttribute("aria-label", $("search").placeholder);
-  makeGroups();
-  makeLayers();
+  explainWords();
+  const { models, first } = await (await fetch("/models")).json();
+  $("model").replaceChildren(...models.map((name) => element("option", { value: name, textContent: name.split(/[\\/]/).at(-1) })));
+  useModel(first, await choicesOf(first));
   listen();
   drawScale();
-  choose(choices.presets.find((preset) => preset.name === choices.usual) ?? choices.presets[0]);
-  if (choices.example) take(await (await fetch("/example")).blob(), "the example that comes with the model");
-  else $("figure").setAttribute("aria-busy", "false");
+  const example = await exampleOf(first);
+  if (example) return take(example.blob, example.name, example.example);
+  $("empty").hidden = false;
+  $("figure").setAttribute("aria-busy", "false");
 }
 
-begin();
+begin().catch((error) => fail(`The page could not start: ${error.message}`));
