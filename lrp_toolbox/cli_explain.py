@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from . import render
+from . import npz, render
 from .attribution import LRP, parse_method
 from .attribution.base import Method, settle
 from .cli import DEFAULT_METHOD, MEANING
@@ -20,9 +20,7 @@ from .data import read_photo
 from .explain import Explanation
 from .files import new_file
 from .io import Model, load
-from .ledger import AMOUNTS, REASONS, TITLES
-
-COLUMNS = (*AMOUNTS, "rounding")  # of the ledger
+from .ledger import REASONS, TITLES
 
 
 @dataclass(frozen=True)
@@ -217,26 +215,21 @@ def _where_relevance_went(e: Explanation, *, rules: bool, ledger: bool) -> list[
 
 def _save_numbers(question: Question, answer: Answer, file: Path) -> None:
     """The .npz that `lrp explain --help` describes."""
-    targets = _targets(answer.outputs)
-    layers = [entry.name for entry in answer.explanations[0].ledger] if answer.explanations else []
-    ledger = np.full((len(answer.found), len(targets), len(layers), len(COLUMNS)), np.nan)
-    for k, e in enumerate(answer.found):
-        if isinstance(e, Explanation):
-            amounts = [[getattr(entry, column) for column in COLUMNS] for entry in e.ledger]
-            ledger[k] = np.moveaxis(np.asarray(amounts, np.float64).reshape(len(layers), len(COLUMNS), -1), -1, 0)
+    explanations = [e if isinstance(e, Explanation) else None for e in answer.found]
+    stored = npz.arrays(
+        answer.relevance,
+        answer.outputs.y,
+        question.model.classes,
+        [index for _, index in _targets(answer.outputs)],
+        [method.name for method in question.methods],
+        [None if e is None else e.rules for e in explanations],
+        [None if e is None else e.ledger for e in explanations],
+    )
     with new_file(file) as temporary:
         np.savez_compressed(
             temporary,
             allow_pickle=False,
-            relevance=np.stack(answer.relevance),
-            logits=np.asarray(answer.outputs.y),
-            classes=np.asarray(question.model.classes),
-            targets=np.asarray([index for _, index in targets]),
-            methods=np.asarray([method.name for method in question.methods]),
-            rules=np.asarray([str(e.rules) if isinstance(e, Explanation) else "" for e in answer.found]),
-            ledger=ledger,
-            ledger_layers=np.asarray(layers, dtype=np.str_),
-            ledger_amounts=np.asarray(COLUMNS),
+            **stored,
             model=np.asarray(question.model.name),
             photo=np.asarray(str(answer.photo)),
         )

@@ -30,7 +30,7 @@ class Explanation:
     R        relevance of the input, in the shape of x; with an axis for targets, behind the one for samples, if several
              targets were asked for: (sample, target, height, width, channel)
     y        the output of the net: the logits, (sample, class)
-    target   the index of the class that each R explains; None if the start relevance was handed in
+    target   the index of the class that each R explains; None if the start relevance was given
     labels   the same as words
     ledger   where relevance went, with the leading axes of R
     layers   relevance of the outputs of the layers that were to be kept, by name, with the leading axes of R
@@ -199,9 +199,9 @@ def _as_composite(composite: Composite | Rule | None) -> Composite:
 
 
 def _given(start: Any, target: Any, X: Array, outputs: tuple[int, ...], batched: bool) -> tuple[Array, bool]:
-    """A start relevance that was handed in, as (sample, target, …), and whether it is for several targets."""
+    """A start relevance that was given, as (sample, target, …), and whether it is for several targets."""
     if target is not None and target != "top":
-        raise ValueError("target: expected None beside a start relevance that is handed in")
+        raise ValueError("target: expected None together with a start relevance")
     backend.require_same("start", start, "x", X)
     R = start if batched else start[None, ...]
     several = R.ndim == len(outputs) + 2
@@ -220,7 +220,7 @@ def _indices(
 ) -> tuple[np.ndarray[Any, Any], bool]:
     """Class indices (sample, target), TOP where the largest output is meant; and whether several targets were asked for."""
     if target is None:
-        raise ValueError("target: expected a class; None is for a start relevance that is handed in")
+        raise ValueError("target: expected a class; None goes with a start relevance")
     if len(outputs) != 1:
         raise ValueError(f"net: expected one number for each class, got outputs of shape {outputs}; flatten or pool")
     if names is not None and len(names) != outputs[0]:

@@ -14,7 +14,7 @@ in the environment before the first product: that is the switch, and it is off u
 Nothing here waits for the GPU. In an explanation three things do: whether x is finite (before it), "top" (between forward
 and back), and whether x lies in the box of zᴮ (in the first layer, which comes last).
 
-What was seen: no GPU was at hand when this was written. The tests compile the kernels' source with NVRTC, and run the very
+These kernels have not run on a card yet. The tests compile the kernels' source with NVRTC, and run the very
 source on the CPU, with what drives it, against the plain path over random geometries. It has not run on a card, and no speed
 is claimed. `benchmarks/gpu.sh` does both.
 """
@@ -104,7 +104,7 @@ ELEMENTWISE = {  # name: what goes in, what comes out, one element of it
 
 
 def _cupy() -> Module:
-    """CuPy, which whoever has an array of it has imported."""
+    """CuPy; code that has an array of it has imported it."""
     return sys.modules["cupy"]
 
 

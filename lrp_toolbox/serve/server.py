@@ -6,7 +6,7 @@
     GET   /example     the photograph that comes with a model
     POST  /photo       a picture file → the outputs of the model
     POST  /explain     a question (see `Choices.read`) → heatmap, ledger, and the same as a command and as code
-    POST  /numbers     a question → a .npz file (see `_numbers`)
+    POST  /numbers     a question → a .npz file (see `lrp_toolbox.npz`)
 
 The header X-Model names the model; without it, it is the one that the server was started with.
 
@@ -43,11 +43,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from .. import render
+from .. import npz, render
 from ..backend import Array
+from ..composites import RuleTable
 from ..data.photos import Photo, decode_photo
 from ..io import Model, available, load
-from ..ledger import AMOUNTS, Ledger
+from ..ledger import Ledger
 from .choices import Choices, Question
 from .recipe import Recipe
 from .session import Session, in_steps
@@ -228,7 +229,7 @@ class Server(ThreadingMixIn, TCPServer):
     def explain(self, name: str, model: str, body: bytes) -> dict[str, Any]:
         """Pictures, ledger and recipes for the question in `body` about the photograph of the page `name`."""
         question, recipe = self._question(model, body), self.model(model).recipe
-        with self._explanation(name, model, question) as (page, R, ledger, began):
+        with self._explanation(name, model, question) as (page, R, ledger, _, began):
             view, colours = page.view, question.colours
             assert view is not None
             taken, booked = time.perf_counter() - began, _ledger(ledger)
@@ -242,12 +243,15 @@ class Server(ThreadingMixIn, TCPServer):
             }
 
     def numbers(self, name: str, model: str, body: bytes) -> bytes:
-        """The numbers of the explanation, as a .npz file (see `_numbers`)."""
+        """The numbers of the explanation, as a .npz file (see `lrp_toolbox.npz`)."""
         question, classes = self._question(model, body), self.model(model).model.classes
-        with self._explanation(name, model, question) as (page, R, ledger, _):
+        with self._explanation(name, model, question) as (page, R, ledger, table, _):
             assert page.session is not None
             _ledger(ledger)
-            return _numbers(R, page.session.y, classes, question.target, ledger)
+            stored = npz.arrays([R[None]], page.session.y, classes, [question.target], [table.name], [table], [ledger[None]])
+            file = io.BytesIO()
+            np.savez(file, allow_pickle=False, **stored)
+            return file.getvalue()
 
     def _question(self, model: str, body: bytes) -> Question:
         try:
@@ -257,15 +261,15 @@ class Server(ThreadingMixIn, TCPServer):
         return self.model(model).choices.read(asked)
 
     @contextmanager
-    def _explanation(self, name: str, model: str, question: Question) -> Iterator[tuple[Page, Array, Ledger, float]]:
-        """The page, the relevance, the ledger, and when the computation began."""
+    def _explanation(self, name: str, model: str, question: Question) -> Iterator[tuple[Page, Array, Ledger, RuleTable, float]]:
+        """The page, the relevance, the ledger, the rules, and when the computation began."""
         with self.turn(name) as (page, proceed):
             if page.session is None or page.model != model:
                 raise RefusedError(410, "the photograph is no longer in memory: send it again")
             began = time.perf_counter()
             with np.errstate(over="ignore", invalid="ignore"):  # `_ledger` reports it
-                R, ledger, _ = page.session.explain(question.target, question.composite, proceed)
-            yield page, R, ledger, began
+                R, ledger, table = page.session.explain(question.target, question.composite, proceed)
+            yield page, R, ledger, table, began
 
 
 def _loaded(model: Model, name: str) -> Loaded:
@@ -286,35 +290,15 @@ def _png(picture: render.Picture) -> str:
     return base64.b64encode(file.getvalue()).decode()
 
 
-COLUMNS = (*AMOUNTS, "rounding")
-
-
 def _ledger(ledger: Ledger) -> dict[str, Any]:
     """The ledger as JSON. Raises ValueError if a number is not finite: JSON cannot say it."""
     entries: list[dict[str, Any]] = []
     for entry in ledger:
-        amounts = {column: float(getattr(entry, column)) for column in COLUMNS}
+        amounts = {column: float(getattr(entry, column)) for column in npz.COLUMNS}
         if not all(math.isfinite(amount) for amount in amounts.values()):
             raise ValueError("groups: with these rules relevance becomes larger than float32 can hold")
         entries.append({"layer": entry.name, "rule": entry.rule, **amounts})
     return {"start": float(ledger.start), "end": float(ledger.end), "entries": entries}
-
-
-def _numbers(R: Array, y: Array, classes: tuple[str, ...], target: int, ledger: Ledger) -> bytes:
-    """A .npz file without pickles.
-
-    relevance         R in the shape of x: (height, width, channel)
-    logits, classes   one of each for every class
-    target            the index of the class that is explained
-    ledger_layer, ledger_rule, ledger_arriving, ledger_passed, ledger_bias, …    one of each for every layer, output first
-    """
-    arrays = {"relevance": R, "logits": y, "classes": np.asarray(classes), "target": np.asarray(target)}
-    arrays["ledger_layer"] = np.asarray([entry.name for entry in ledger])
-    arrays["ledger_rule"] = np.asarray([entry.rule for entry in ledger])
-    arrays |= {f"ledger_{column}": np.asarray([float(getattr(e, column)) for e in ledger]) for column in COLUMNS}
-    file = io.BytesIO()
-    np.savez(file, allow_pickle=False, **arrays)
-    return file.getvalue()
 
 
 class _WithDeadline(io.RawIOBase):

@@ -268,7 +268,7 @@ def test_the_command_and_the_code_reproduce_the_relevance(tmp_path, monkeypatch,
             assert status == 200
             status, _, numbers = send(server, "POST", "/numbers", json.dumps(asked).encode())
             assert status == 200
-            R = np.load(io.BytesIO(numbers))["relevance"]
+            R = np.load(io.BytesIO(numbers))["relevance"][0, 0]
             near = {"rtol": 0, "atol": 1e-4 * float(abs(R).max())}
             e = relevance_of(answer["code"], {})
             np.testing.assert_allclose(e.R, R, **near)
@@ -415,14 +415,13 @@ def test_numbers_are_those_of_explain_and_hold_no_pickle(server, lenet):
     assert (status, headers["Content-Type"]) == (200, "application/octet-stream")
     found = np.load(io.BytesIO(body), allow_pickle=False)
     e = lrp.explain(lenet, lenet.prepare(PHOTO), 7)
-    np.testing.assert_allclose(found["relevance"], e.R, rtol=0, atol=1e-5 * float(abs(e.R).max()))
+    np.testing.assert_allclose(found["relevance"][0, 0], e.R, rtol=0, atol=1e-5 * float(abs(e.R).max()))
     np.testing.assert_allclose(found["logits"], e.y, rtol=1e-4)
     assert found["classes"].tolist() == list(lenet.classes)
-    assert int(found["target"]) == 7
-    assert found["ledger_layer"].tolist() == [entry.name for entry in e.ledger]
-    assert found["ledger_rule"].tolist() == [entry.rule for entry in e.ledger]
-    for column in ("arriving", "passed", "bias", "eps", "padding"):
-        mine, theirs = found[f"ledger_{column}"], [float(getattr(entry, column)) for entry in e.ledger]
+    assert found["targets"].tolist() == [7]
+    assert found["ledger_layers"].tolist() == [entry.name for entry in e.ledger]
+    for k, column in enumerate(found["ledger_amounts"].tolist()[:-1]):
+        mine, theirs = found["ledger"][0, 0, :, k], [float(getattr(entry, column)) for entry in e.ledger]
         np.testing.assert_allclose(mine, theirs, rtol=1e-3, atol=1e-4)
 
 
@@ -1208,8 +1207,8 @@ def test_picture_and_numbers_are_downloaded(visit, lenet, tmp_path):
     file = downloaded(visit, tmp_path / "numbers", "#save-numbers")
     assert file.name == "example-2-lrp.npz"
     with np.load(file, allow_pickle=False) as found:
-        np.testing.assert_allclose(found["relevance"], e.R, rtol=0, atol=1e-4 * float(abs(e.R).max()))
-        assert int(found["target"]) == 2
+        np.testing.assert_allclose(found["relevance"][0, 0], e.R, rtol=0, atol=1e-4 * float(abs(e.R).max()))
+        assert found["targets"].tolist() == [2]
     visit.settle()
     assert visit.complaints() == []
 
