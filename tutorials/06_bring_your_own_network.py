@@ -21,7 +21,7 @@ import numpy as np
 from lrp_toolbox import ModelFormatError, explain, load, read_photo
 from lrp_toolbox.cli import main
 from lrp_toolbox.importers.caffe import read_caffe
-from lrp_toolbox.importers.caffe_schema import BlobProto, NetParameter
+from lrp_toolbox.importers.caffe.schema import BlobProto, NetParameter
 from lrp_toolbox.importers.keras import read_keras
 from lrp_toolbox.render import overlay
 

@@ -1,11 +1,11 @@
 """torchvision's VGG and AlexNet, from the state_dict of a network that was trained or tuned with PyTorch.
 
-A state_dict has names and numbers, and no architecture: these families are known by their names. It is read from
-.safetensors or .npz. What torch.save writes is a pickle, which may do anything when it is read, and is refused:
+A state_dict has names and numbers, but no architecture: these families are known by their names. It is read from .safetensors
+or .npz. torch.save writes a pickle, which can run any code when it is opened, so it is refused. PyTorch converts it:
 
-    from safetensors.numpy import save_file      # or numpy.savez("net.npz", **arrays)
-    arrays = {name: tensor.cpu().numpy() for name, tensor in net.state_dict().items()}
-    save_file(arrays, "net.safetensors")
+    import torch; from safetensors.torch import save_file
+    state = torch.load("net.pth", map_location="cpu", weights_only=True)
+    save_file(state, "net.safetensors")
 """
 
 from __future__ import annotations
@@ -24,11 +24,13 @@ import numpy as np
 from ..backend import Array
 from ..data import Preprocessing
 from ..io import BROKEN, Model, ModelFormatError, as_numbers, brief
-from ..modules import BatchNorm, Conv, Dropout, Flatten, Linear, MaxPool, Module, ReLU, Scale, Sequential
+from ..modules import BatchNorm, Conv, Dropout, Flatten, Linear, MaxPool, Module, ReLU, Scale
 from ..modules.base import Shape
-from ..zoo import VGG_BLOCKS, class_names
-from .graph import MOST_NUMBERS
-from .preparation import fold
+from ..zoo import VGG_BLOCKS
+from .assemble import assemble, choose
+from .draft import MAX_NUMBERS, Draft, Value
+from .errors import refuse_pickle
+from .layout import channel_order, flattened_rows, kernel
 
 File = str | os.PathLike[str]
 Row = tuple[type[Module], dict[str, Any]]  # kind, and its options but for weights
@@ -43,49 +45,59 @@ def read_torch(
     std: Sequence[float] | None = None,
     labels: File | Sequence[str] | None = None,
     channels: Literal["RGB", "BGR", "L"] | None = None,
-    fit: Literal["warp", "crop"] = "warp",
+    fit: Literal["warp", "crop"] | None = None,
     dtype: Any = np.float32,
+    assumed: dict[str, Any] | None = None,
 ) -> Model:
     """The model of a state_dict: vgg11, vgg13, vgg16, vgg19, these with batch normalisation, or alexnet of torchvision.
 
     Parameters
     ----------
-    file : .safetensors, or .npz with one array for each name. The number of classes, and of channels within, is the file's.
+    file : .safetensors, or .npz with one array for each name. The numbers of classes and channels are the file's.
     mean : what was subtracted from pixels of 0 to 255, one number a channel, in the order of `channels`. The default is
         torchvision's, 255 · (0.485, 0.456, 0.406); of grey pictures, nothing.
-    std : what they were divided by afterwards. The default is torchvision's, 255 · (0.229, 0.224, 0.225); of grey pictures,
-        255. Where it differs between channels it joins the weights of the first convolution: a preprocessing has one scale.
+    std : what the difference was divided by. The default is torchvision's, 255 · (0.229, 0.224, 0.225); of grey pictures,
+        255. If it differs between channels, it joins the weights of the first convolution: a preprocessing has one scale.
     labels : the names of the classes, or a file that `zoo.read_labels` reads; the default is their numbers.
-    channels : the order of the channels that the net was trained on: RGB, unless it has one channel only, "L".
-    fit : how a photograph becomes 224 × 224, see `Preprocessing`.
+    channels : the order of the channels that the net was trained on. The default is RGB, for one channel L.
+    fit : how a photograph becomes 224 × 224, see `Preprocessing`; the default is "warp".
     dtype : of the weights.
+    assumed : a dictionary that gets the arguments which the caller does not decide, and their values.
 
     Raises FileNotFoundError if there is no such file, ModelFormatError if it is not what it should be, ValueError if an
     argument does not fit the file, and ImportError if a .safetensors is given and safetensors is not installed.
     """
-    path = Path(file)
+    path, assumed = Path(file), {} if assumed is None else assumed
     with _opened(path) as stored:
-        name, rows = _architecture(stored)
-        net = _build(stored, rows, np.dtype(dtype))
-    _, first = next(iter(net.items()))
-    inputs = first.channels[0]  # type: ignore[attr-defined]
-    if inputs not in (1, 3):
-        raise ModelFormatError(f"{path}: features.0.weight: expected pictures of 1 or 3 channels, found {inputs}")
-    order = channels or ("RGB" if inputs == 3 else "L")
-    if order not in USUAL or len(order) != inputs:
-        raise ValueError(f"channels: expected RGB, BGR or L, as many as the input of {path} has, {inputs}, got {order!r}")
-    minus, over = (tuple(value if given is None else given) for value, given in zip(USUAL[order], (mean, std), strict=True))
-    if len(over) != inputs or not all(math.isfinite(s) and s >= 1 for s in over):
-        raise ValueError(f"std: expected {inputs} numbers ≥ 1, for pixels of 0 to 255, got {brief(over)}")
-    divided = Sequential([("std", Scale(1 / np.asarray(over))), *net.items()])
-    preprocessing, folded = fold(Preprocessing((SIZE, SIZE), fit, order, minus), divided)
-    try:
-        output = folded.output_shape(preprocessing.shape)
-    except ValueError as error:
-        raise ModelFormatError(f"{path}: {name} on {SIZE} × {SIZE}: {brief(error)}") from error
-    summary = f"Imported from {path.name}, {name} as torchvision has it."
-    classes = class_names(labels, output[0])
-    return Model(path.stem, folded, classes, preprocessing, summary, card=f"# {path.stem}\n\n{summary}\n")
+        architecture, rows = _architecture(stored)
+        layers = list(_layers(stored, rows, np.dtype(dtype)))
+    depth = layers[0].arrays[0].shape[2]
+    if depth not in (1, 3):
+        raise ModelFormatError(f"{path}: features.0.weight: expected pictures of 1 or 3 channels, found {depth}")
+    order = channel_order(channels, "RGB", depth, f"{path}", assumed)
+    mean = choose("mean", mean, None, USUAL[order][0], assumed)
+    std = choose("std", std, None, USUAL[order][1], assumed)
+    if len(std) != depth or not all(math.isfinite(s) and s >= 1 for s in std):
+        raise ValueError(f"std: expected {depth} numbers ≥ 1, for pixels of 0 to 255, got {brief(std)}")
+    draft = Draft(Value("(input)", (SIZE, SIZE, depth)))
+    output = draft.add("std", draft.source, Scale(1 / np.asarray(std)))
+    for layer in layers:
+        try:
+            output = draft.add(layer.name, output, layer.kind(*layer.arrays, **layer.options))
+        except (TypeError, ValueError) as error:
+            raise ModelFormatError(f"{path}: {architecture} on {SIZE} × {SIZE}: {layer.name}: {brief(error)}") from error
+    fitted: Literal["warp", "crop"] = choose("fit", fit, None, "warp", assumed)
+    return assemble(
+        draft,
+        output,
+        Preprocessing((SIZE, SIZE), fitted, order, tuple(mean)),
+        labels,
+        where=f"{path}",
+        name=path.stem,
+        origin=f"Imported from {path.name}, {architecture} as torchvision has it",
+        dtype=np.dtype(dtype),
+        assumed=assumed,
+    )
 
 
 USUAL: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {  # mean and standard deviation, torchvision's times 255
@@ -152,33 +164,29 @@ def _architecture(stored: _Stored) -> tuple[str, dict[str, list[Row]]]:
     return nearest, ARCHITECTURES[nearest]
 
 
-def _build(stored: _Stored, rows: dict[str, list[Row]], dtype: np.dtype[Any]) -> Sequential:
-    modules: list[tuple[str, Module]] = []
+@dataclass(frozen=True)
+class _Layer:
+    name: str
+    kind: type[Module]
+    arrays: list[Array]  # in our order
+    options: dict[str, Any]
+
+
+def _layers(stored: _Stored, rows: dict[str, list[Row]], dtype: np.dtype[Any]) -> Iterator[_Layer]:
     channels = 1  # of the map that the next dense layer flattens
     for name, kind, options in _named(rows):
         arrays = [stored.array(f"{name}.{part}", dtype, 1 if k else AXES[kind]) for k, part in enumerate(PARTS.get(kind, ()))]
-        try:
-            if kind is Conv:
-                w, b = arrays
-                arrays, channels = [np.ascontiguousarray(w.transpose(2, 3, 1, 0)), b], len(w)
-            elif kind is Linear:
-                w, b = arrays
-                arrays, channels = [_rows_as_here(w, channels), b], 1
-            modules.append((name, kind(*arrays, **options)))
-        except (TypeError, ValueError) as error:
-            stored.fail(f"{name}: {brief(error)}")
-    return Sequential(modules)
+        if kind is Conv:
+            channels, arrays[0] = len(arrays[0]), kernel(arrays[0])
+        elif kind is Linear:
+            w, places = arrays[0].T, arrays[0].shape[1] // channels
+            if places * channels != len(w):
+                stored.fail(f"{name}: weight: expected inputs in {channels} channels, found {len(w)}")
+            arrays[0], channels = flattened_rows(w, [(channels, 1, places)]), 1
+        yield _Layer(name, kind, arrays, options)
 
 
 AXES = {Conv: 4, Linear: 2, BatchNorm: 1}
-
-
-def _rows_as_here(w: Array, channels: int) -> Array:
-    """Dense weights (out, channel · height · width) as (height · width · channel, out), the order in which we flatten."""
-    places = w.shape[1] // channels
-    if places * channels != w.shape[1]:
-        raise ValueError(f"weight: expected inputs in {channels} channels, found {w.shape[1]}")
-    return np.ascontiguousarray(w.reshape(len(w), channels, places).transpose(2, 1, 0)).reshape(w.shape[::-1])
 
 
 # ---- Files -----------------------------------------------------------------------------------------------------------
@@ -197,8 +205,8 @@ class _Stored:
     def array(self, name: str, dtype: np.dtype[Any], axes: int) -> Array:
         try:
             shape = self.shape(self.full_names[name])
-            if len(shape) != axes or 0 in shape or math.prod(shape) > MOST_NUMBERS:
-                self.fail(f"{name}: expected {axes} axes and at most {MOST_NUMBERS:,} numbers, found shape {brief(shape)}")
+            if len(shape) != axes or 0 in shape or math.prod(shape) > MAX_NUMBERS:
+                self.fail(f"{name}: expected {axes} axes and at most {MAX_NUMBERS:,} numbers, found shape {brief(shape)}")
             numbers = self.read(self.full_names[name])
         except ModelFormatError:
             raise
@@ -214,6 +222,7 @@ class _Stored:
 def _opened(path: Path) -> Iterator[_Stored]:
     if path.is_dir():
         raise ModelFormatError(f"{path}: expected a file, found a folder")
+    refuse_pickle(path)
     with path.open("rb") as file:
         beginning = file.read(9)
     if beginning[:2] == b"PK":
@@ -225,24 +234,12 @@ def _opened(path: Path) -> Iterator[_Stored]:
             yield _npz(path, archive)
     elif beginning[8:] == b"{":
         yield _safetensors(path)
-    elif beginning[:1] == b"\x80":
-        _refuse_pickle(path)
     else:
         raise ModelFormatError(f"{path}: expected .safetensors or .npz, found neither")
 
 
-def _refuse_pickle(path: Path) -> NoReturn:
-    raise ModelFormatError(
-        f"{path}: expected .safetensors or .npz, found a pickle, which may do anything when it is read; where PyTorch is: "
-        "state = torch.load(…, map_location='cpu', weights_only=True); "
-        "np.savez('net.npz', **{name: tensor.numpy() for name, tensor in state.items()})"
-    )
-
-
 def _npz(path: Path, archive: zipfile.ZipFile) -> _Stored:
     members = archive.namelist()
-    if any(member.endswith("data.pkl") for member in members):
-        _refuse_pickle(path)
     if len(set(members)) < len(members) or not all(member.endswith(".npy") for member in members):
         raise ModelFormatError(f"{path}: expected a .npz with one .npy for each name, found {brief(members[:3])}")
 

@@ -77,7 +77,9 @@ def test_hdf5(data, tmp_path):
 
 def test_mtcnn_has_several_outputs(data):
     folder = data / "caffe" / "mtcnn"
-    with pytest.raises(ModelFormatError, match=r"det1\.prototxt: output: expected one output, found 2; .*: conv4-2, prob1$"):
+    with pytest.raises(
+        ModelFormatError, match=r"prototxt: expected one output, found 2, conv4-2, prob1; say which one, output=$"
+    ):
         read_caffe(folder / "det1.prototxt", folder / "det1.caffemodel")
     with pytest.raises(ModelFormatError, match=r"det2\.caffemodel: conv5-3: expected the layers that det2\.prototxt names"):
         read_caffe(folder / "det2.prototxt", folder / "det2.caffemodel", output="prob1")
@@ -558,12 +560,15 @@ def test_labels(tmp_path):
         toy(tmp_path, labels=tmp_path / "words.txt")
 
 
+LOGITS = "Its softmax at the end is left off: the outputs are logits."
+
+
 def test_the_model_says_what_it_is(tmp_path):
     model = toy(tmp_path, mean=(104, 117, 123))
-    assert (model.name, model.summary) == ("toy", "toy, from Caffe: 6×5 BGR, 5 outputs")
-    assert "`toy.prototxt` with the weights of `toy.caffemodel`, 357 parameters" in model.card
+    assert (model.name, model.summary) == ("toy", f"Imported from toy.prototxt and toy.caffemodel, toy of Caffe. {LOGITS}")
+    assert "| parameters | 357 |" in model.card
     assert "6×5, BGR: (pixel − (104, 117, 123)) · 1; fit: warp" in model.card
-    assert "`fc`, 5 numbers; the SoftMax `prob` behind it is left off" in model.card
+    assert "| output | `fc`, 5 numbers |" in model.card
     assert str(tmp_path) not in model.card
     assert toy(tmp_path, TOY.replace('name: "toy"', ""), name="mine").name == "mine"
     assert toy(tmp_path, TOY.replace('name: "toy"', "")).name == "toy"  # the file's
@@ -595,7 +600,7 @@ def test_any_blob_may_be_the_output(tmp_path):
         ('type: "ReLU" bottom: "conv"', 'type: "ReLU" bottom: "cave"', "relu: expected a layer before it that makes 'cave'"),
         ('bottom: "data" top: "conv"', 'bottom: "fc" top: "conv"', "conv: expected a layer before it that makes 'fc'"),
         ('type: "ReLU" bottom: "conv"', 'type: "ReLU"', "relu: expected to make a blob of its own, or what it reads"),
-        ('type: "ReLU" bottom: "conv" top: "conv"', 'type: "ReLU" top: "new"', "expected one output, found 2; say which one"),
+        ('type: "ReLU" bottom: "conv" top: "conv"', 'type: "ReLU" top: "new"', "toy.prototxt: expected one output, found 2, "),
         ('name: "relu"', 'name: "conv"', "conv: expected names to be unique, found two layers of that name"),
         ('name: "relu"', 'name: "fc/flatten"', "fc: expected names to be unique, found another layer 'fc/flatten'"),
         ('name: "relu"', "", "toy.prototxt: layer 3: expected a name, found none"),
@@ -653,7 +658,7 @@ def test_any_blob_may_be_the_output(tmp_path):
         (
             'type: "Input"',
             'type: "Data"',
-            "toy.prototxt: data: expected the size of the input; hand it in, size=(height, width)",
+            "toy.prototxt: data: expected the size of the input, found a data layer; give size=(height, width)",
         ),
         ("layer {", "layers {", "expected the description of a network in text"),
         ('layer { name: "prob"', "layers { name: 'prob'", "expected the description of a network in text"),
@@ -713,8 +718,8 @@ def test_a_network_that_would_not_end_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"channels": "L"}, ModelFormatError, "data: expected 1 channels, L, found 3"),
-        ({"channels": "GRB"}, ValueError, "channels: expected one of"),
+        ({"channels": "L"}, ValueError, "channels: expected RGB, BGR or L, as many as the input of"),
+        ({"channels": "GRB"}, ValueError, "channels: expected RGB, BGR or L"),
         ({"size": (0, 5)}, ValueError, "size: expected an int ≥ 1"),
         ({"mean": (1, 2)}, ValueError, "mean: expected a number for each of BGR"),
         ({"scale": 0}, ValueError, "scale: expected a number > 0"),
@@ -732,7 +737,10 @@ def test_wrong_arguments_are_refused(tmp_path, options, error, message):
 @pytest.mark.parametrize(
     ("transform", "message"),
     [
-        ('mean_file: "imagenet_mean.binaryproto"', "data: expected a mean: hand in as `mean` a copy of the file that it names"),
+        (
+            'mean_file: "imagenet_mean.binaryproto"',
+            "found the name of a file with it, 'imagenet_mean.binaryproto'; give a copy of that file, mean=",
+        ),
         ("mean_value: 1 mean_value: 2", "data: expected a mean_value for each of 3 channels, found 2"),
         ("scale: 0", "data: expected a scale > 0, found 0.0"),
         ("scale: inf", "data: scale: expected a finite number, found inf"),
@@ -1020,7 +1028,7 @@ def test_descriptions_of_far_too_much_are_refused_in_few_words(tmp_path):
     ):
         read_bytes(tmp_path, TOY_FILE, TOY + "\nunknown: [" + "1," * 10_000 + "1]")  # a million take hours
     loose = "".join(files.text("ReLU", f"loose{k}", ["data"], [f"loose{k}"]) for k in range(300))
-    with pytest.raises(ModelFormatError, match=r"expected one output, found 301; say which one, .*: prob, loose0, .* …$"):
+    with pytest.raises(ModelFormatError, match=r"expected one output, found 301, prob, loose0, .* …; say which one, "):
         read_bytes(tmp_path, TOY_FILE, TOY + loose)
 
 

@@ -146,7 +146,7 @@ def test_what_cannot_be_imported_is_one_line_and_exit_code_2(data, written, caps
         ([*keras, "--mean", "mean.npy", "-o", "new"], "--mean: expected numbers, one a channel, got 'mean.npy'"),
         ([*keras, "--mean", "1,2", "-o", "new"], "mean: expected a number for each of RGB"),
         ([*keras, "--mean", "1,2,nan", "-o", "new"], "mean: expected a number for each of RGB"),
-        ([*keras, "--channels", "L", "-o", "new"], "channels: expected 3, as the input of"),
+        ([*keras, "--channels", "L", "-o", "new"], "channels: expected RGB, BGR or L, as many as the input of"),
         ([*keras, "--size", 9, 10, "-o", "new"], "size: expected one that fits [12, 10, 3]"),
         ([*keras, "--labels", "two.txt", "-o", "new"], "expected 3 names"),
     ]:

@@ -208,10 +208,10 @@ def test_arguments_that_do_not_fit_are_named(tmp_path):
     for message, arguments in [
         ("size: expected one that fits [8, 8, 3]", {"size": (9, 8)}),
         ("labels: expected 4 names, one for each output, found 1", {"labels": ["a"]}),
-        ("channels: expected 3, as the input of", {"channels": "L"}),
+        ("channels: expected RGB, BGR or L, as many as the input of", {"channels": "L"}),
         ("mean: expected a number for each of RGB", {"mean": (1, 2)}),
         ("mean: expected a number for each of BGR", {"mean": (1, 2, np.nan), "channels": "BGR"}),
-        ("architecture: expected None", {"architecture": "vgg16"}),
+        ("architecture: expected none", {"architecture": "vgg16"}),
     ]:
         with pytest.raises(ValueError, match=message.replace("[", r"\[")):
             read_keras(whole, **arguments)

@@ -1,0 +1,57 @@
+"""What all importers refuse in the same words."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from ..io import BROKEN, ModelFormatError
+
+PYTHON = {"size": "size=(height, width)"}  # all others: "name="
+
+
+class ArgumentNeededError(ModelFormatError):
+    """A file that cannot be read without an argument of the importer.
+
+    `advice` names arguments in braces, "give {size}". The message has them as Python writes them; `spelled` has them in the
+    words of another caller, such as the options of a command.
+    """
+
+    def __init__(self, problem: str, advice: str):
+        self.problem, self.advice = problem, advice
+        super().__init__(self.spelled(PYTHON))
+
+    def spelled(self, names: Mapping[str, str]) -> str:
+        """The message, with these names of arguments."""
+        return f"{self.problem}; {self.advice.format_map(_Names(names))}"
+
+
+class _Names(dict[str, str]):
+    def __missing__(self, name: str) -> str:
+        return f"{name}="
+
+
+PICKLES = (".pth", ".pt", ".pkl", ".pickle", ".ckpt", ".joblib")
+
+
+def refuse_pickle(path: Path) -> None:
+    """Raise ModelFormatError if `path` is a pickle, as torch.save writes it. It is not opened as one."""
+    with path.open("rb") as file:
+        beginning = file.read(2)
+    if beginning == b"PK":
+        try:
+            with zipfile.ZipFile(path) as archive:
+                found = any(name.endswith("data.pkl") for name in archive.namelist())
+        except BROKEN:
+            found = path.suffix in PICKLES
+    else:
+        found = beginning[:1] == b"\x80" or path.suffix in PICKLES
+    if found:
+        raise ModelFormatError(
+            f"{path}: found a pickle. A pickle can run any code when it is opened, so it is not opened. "
+            "PyTorch makes a .safetensors of a state_dict, which `lrp import torch` reads:\n"
+            "import torch; from safetensors.torch import save_file;\n"  # semicolons: the command prints one line
+            f"state = torch.load({str(path)!r}, map_location='cpu', weights_only=True);\n"
+            f"save_file(state, {str(path.with_suffix('.safetensors'))!r})"
+        )

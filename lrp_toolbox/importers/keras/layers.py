@@ -1,0 +1,348 @@
+"""From a layer of Keras to modules: a table from the names of Keras' classes to functions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from ...backend import Array
+from ...io import brief
+from ...modules import (
+    Add,
+    AvgPool,
+    BatchNorm,
+    ClippedReLU,
+    Concat,
+    Conv,
+    Dropout,
+    Flatten,
+    LeakyReLU,
+    Linear,
+    MaxPool,
+    Module,
+    Pad,
+    PReLU,
+    ReLU,
+    Scale,
+    Sigmoid,
+    SoftMax,
+    Tanh,
+)
+from ...modules.base import Shape
+from ...modules.container import Branches
+from ..draft import Draft, Value
+from ..passes import NO_BORDER, Border
+from .config import LayerConfig, layer_config
+from .files import Arrays
+
+
+@dataclass
+class Net:
+    """What a layer needs to become nodes: the draft that they are added to, and the arrays."""
+
+    draft: Draft
+    arrays: Arrays
+    dtype: np.dtype[Any]
+    taken: dict[str, list[Array]] = field(default_factory=dict)  # a layer that is called twice has its arrays once
+
+    def add(self, name: str, module: Module, x: Value) -> Value:
+        """A new node. If the name is taken, as of a layer that is called twice, it gets a number."""
+        return self.draft.add(self.draft.free_name(name), x, module)
+
+    def join(self, layer: LayerConfig, kind: type[Branches], inputs: Sequence[Value], shape: Shape) -> Value:
+        return self.draft.join(self.draft.free_name(layer.name), kind, inputs, Value("", shape))
+
+    def weights(self, layer: LayerConfig, **shapes: Shape | None) -> list[Array]:
+        """The arrays of a layer, by name and shape. Those without a shape are stored, but not needed and not read."""
+        if layer.name not in self.taken:
+            self.taken[layer.name] = self.arrays.take(layer, self.dtype, **shapes)
+        return self.taken[layer.name]
+
+    def weights_and_bias(self, layer: LayerConfig, outputs: int, **shapes: Shape) -> list[Any]:
+        """The same, and at the end the bias, None if there is none."""
+        if layer.flag("use_bias", True):
+            return self.weights(layer, **shapes, bias=(outputs,))
+        return [*self.weights(layer, **shapes), None]
+
+
+def _conv(net: Net, layer: LayerConfig, x: Value) -> Value:
+    kernel, filters, groups = layer.pair("kernel_size"), layer.whole("filters"), layer.whole("groups", 1)
+    channels = _channels(layer, x)
+    if channels % groups:
+        layer.refuse("groups", f"a divisor of {channels}, the number of channels")
+    w, b = net.weights_and_bias(layer, filters, kernel=(*kernel, channels // groups, filters))
+    return _convolve(net, layer, x, layer.name, w, b, groups)
+
+
+def _depthwise(net: Net, layer: LayerConfig, x: Value) -> Value:
+    shape = (*layer.pair("kernel_size"), _channels(layer, x), layer.whole("depth_multiplier", 1))
+    w, b = net.weights_and_bias(layer, shape[2] * shape[3], kernel=shape)
+    return _convolve(net, layer, x, layer.name, w.reshape(*shape[:2], 1, -1), b, groups=shape[2])
+
+
+def _separable(net: Net, layer: LayerConfig, x: Value) -> Value:
+    """A depthwise convolution and a dense one of 1 × 1 in turn."""
+    shape = (*layer.pair("kernel_size"), _channels(layer, x), layer.whole("depth_multiplier", 1))
+    filters = layer.whole("filters")
+    across = (1, 1, shape[2] * shape[3], filters)
+    w, v, b = net.weights_and_bias(layer, filters, depthwise_kernel=shape, pointwise_kernel=across)
+    x = _convolve(net, layer, x, f"{layer.name}/depthwise", w.reshape(*shape[:2], 1, -1), None, groups=shape[2])
+    return net.add(layer.name, Conv(v, b), x)
+
+
+def _convolve(net: Net, layer: LayerConfig, x: Value, name: str, w: Array, b: Array | None, groups: int) -> Value:
+    stride, dilation = layer.pair("strides", 1), layer.pair("dilation_rate", 1)
+    padding = _border(layer, x.shape, (w.shape[0], w.shape[1]), stride, dilation)
+    return net.add(name, Conv(w, b, stride=stride, padding=padding, dilation=dilation, groups=groups), x)
+
+
+def _channels(layer: LayerConfig, x: Value) -> int:
+    if len(x.shape) != 3:
+        layer.fail(f"expected a map (height, width, channel) to come in, found {x.shape}")
+    return x.shape[2]
+
+
+def _border(layer: LayerConfig, shape: Shape, kernel: Shape, stride: Shape, dilation: Shape = (1, 1)) -> Border:
+    """ "same": as many windows as strides fit into the map, and of the zeros that it takes the odd one below and right."""
+    padding = layer.config.get("padding", "valid")
+    if padding not in ("valid", "same"):
+        layer.refuse("padding", "'valid' or 'same'")
+    if padding == "valid":
+        return NO_BORDER
+    spans = [d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True)]
+    missing = [max(0, (-(-n // s) - 1) * s + span - n) for n, s, span in zip(shape[:2], stride, spans, strict=True)]
+    rows, columns = ((n // 2, n - n // 2) for n in missing)
+    return rows, columns
+
+
+def _zero_padding(net: Net, layer: LayerConfig, x: Value) -> Value:
+    _channels(layer, x)
+    match layer.config.get("padding", 1):
+        case int(n):
+            rows, columns = (n, n), (n, n)
+        case [int(n), int(m)]:
+            rows, columns = (n, n), (m, m)
+        case [[int(top), int(bottom)], [int(left), int(right)]]:
+            rows, columns = (top, bottom), (left, right)
+        case _:
+            layer.refuse("padding", "a whole number, two, or two pairs")
+    if not all(0 <= n <= 1 << 16 for n in (*rows, *columns)):
+        layer.refuse("padding", "whole numbers ≥ 0")
+    return net.add(layer.name, Pad((rows, columns)), x)
+
+
+def _max_pool(net: Net, layer: LayerConfig, x: Value) -> Value:
+    return net.add(layer.name, MaxPool(*_pooling(layer, x)), x)
+
+
+def _avg_pool(net: Net, layer: LayerConfig, x: Value) -> Value:
+    """In Keras the padding of the layer does not count in the mean."""
+    return net.add(layer.name, AvgPool(*_pooling(layer, x), count_include_pad=False), x)
+
+
+def _pooling(layer: LayerConfig, x: Value) -> tuple[tuple[int, int], tuple[int, int], Border]:
+    _channels(layer, x)
+    kernel = layer.pair("pool_size", 2)
+    stride = kernel if layer.config.get("strides") is None else layer.pair("strides")
+    return kernel, stride, _border(layer, x.shape, kernel, stride)
+
+
+def _global(kind: type[MaxPool] | type[AvgPool]) -> Converter:
+    def convert(net: Net, layer: LayerConfig, x: Value) -> Value:
+        _channels(layer, x)
+        y = net.add(layer.name, kind(None), x)
+        return y if layer.flag("keepdims", False) else net.add(f"{layer.name}/flatten", Flatten(), y)
+
+    return convert
+
+
+def _dense(net: Net, layer: LayerConfig, x: Value) -> Value:
+    """On a map it works at every place, as a convolution of 1 × 1."""
+    units = layer.whole("units")
+    w, b = net.weights_and_bias(layer, units, kernel=(x.shape[-1], units))
+    return net.add(layer.name, Linear(w, b) if len(x.shape) == 1 else Conv(w[None, None], b), x)
+
+
+def _batch_norm(net: Net, layer: LayerConfig, x: Value) -> Value:
+    layer.last("axis", x.shape)
+    n = x.shape[-1:]
+    parts = {name: n for name, flag in (("gamma", "scale"), ("beta", "center")) if layer.flag(flag, True)}
+    parts |= {"mean": n, "variance": n}
+    arrays = dict(zip(parts, net.weights(layer, **parts), strict=True))
+    return net.add(layer.name, BatchNorm(**arrays, eps=layer.number("epsilon", 1e-3)), x)
+
+
+def _rescaling(net: Net, layer: LayerConfig, x: Value) -> Value:
+    n = x.shape[-1]
+    return _scale(net, layer, x, layer.numbers("scale", n), layer.numbers("offset", n, 0.0))
+
+
+def _normalization(net: Net, layer: LayerConfig, x: Value) -> Value:
+    """(x − mean) / σ, or with `invert` x σ + mean; Keras sees to σ ≥ 1e-7."""
+    n, one_for_all = x.shape[-1], layer.config.get("axis", -1) in (None, [])
+    if not one_for_all:
+        layer.last("axis", x.shape)
+    if layer.config.get("mean") is not None:
+        mean, variance = layer.numbers("mean", n), layer.numbers("variance", n)
+    else:
+        shape = () if one_for_all else (n,)
+        stored = net.weights(layer, mean=shape, variance=shape, count=None)
+        mean, variance = (np.broadcast_to(a.astype(np.float64).reshape(-1), (n,)) for a in stored)
+    if (variance < 0).any():
+        layer.fail(f"variance: expected numbers ≥ 0, found {brief(variance.min())}")
+    sigma = np.maximum(np.sqrt(variance), 1e-7)
+    return _scale(net, layer, x, *((sigma, mean) if layer.flag("invert", False) else (1 / sigma, -mean / sigma)))
+
+
+def _scale(net: Net, layer: LayerConfig, x: Value, w: Array, b: Array) -> Value:
+    return net.add(layer.name, Scale(w, b), x)
+
+
+def _relu(net: Net, layer: LayerConfig, x: Value) -> Value:
+    return net.add(layer.name, _relu_of(layer), x)
+
+
+def _relu_of(layer: LayerConfig) -> Module:
+    slope = layer.number("negative_slope", 0.0)
+    most = None if layer.config.get("max_value") is None else layer.number("max_value")
+    if layer.number("threshold", 0.0) != 0:
+        layer.refuse("threshold", "0")
+    if most is None:
+        return LeakyReLU(slope) if slope else ReLU()
+    if slope or most <= 0:
+        layer.refuse("max_value", "a number > 0, and no negative_slope beside it")
+    return ClippedReLU(most)
+
+
+def _leaky_relu(net: Net, layer: LayerConfig, x: Value) -> Value:
+    return net.add(layer.name, _leaky_relu_of(layer), x)
+
+
+def _leaky_relu_of(layer: LayerConfig) -> Module:
+    return LeakyReLU(layer.number("alpha" if "alpha" in layer.config else "negative_slope", 0.3))
+
+
+def _prelu(net: Net, layer: LayerConfig, x: Value) -> Value:
+    shared = layer.config.get("shared_axes") or []
+    if not isinstance(shared, list) or not all(axis in range(1, len(x.shape) + 1) for axis in shared):
+        layer.refuse("shared_axes", f"axes from 1 to {len(x.shape)}")
+    shape = tuple(1 if axis in shared else n for axis, n in enumerate(x.shape, 1))
+    [slope] = net.weights(layer, alpha=shape)
+    return net.add(layer.name, PReLU(slope), x)
+
+
+def _softmax(net: Net, layer: LayerConfig, x: Value) -> Value:
+    return net.add(layer.name, _softmax_of(layer, x.shape), x)
+
+
+def _softmax_of(layer: LayerConfig, shape: Shape) -> Module:
+    layer.last("axis", shape)
+    if len(shape) == 3 and shape[2] == 1:
+        layer.fail(f"expected several numbers to take the softmax of, found {shape}")
+    return SoftMax()
+
+
+def _flatten(net: Net, layer: LayerConfig, x: Value) -> Value:
+    return net.add(layer.name, Flatten(), x) if len(x.shape) == 3 else x
+
+
+def _reshape(net: Net, layer: LayerConfig, x: Value) -> Value:
+    """Only what changes nothing, or flattens."""
+    target = layer.config.get("target_shape")
+    if target in ([-1], [math.prod(x.shape)]):
+        return _flatten(net, layer, x)
+    if target != list(x.shape):
+        layer.refuse("target_shape", f"that of what comes in, {x.shape}, or one number")
+    return x
+
+
+def _unchanged(net: Net, layer: LayerConfig, x: Value) -> Value:
+    return x
+
+
+def _dropout(net: Net, layer: LayerConfig, x: Value) -> Value:
+    return net.add(layer.name, Dropout(layer.number("rate", 0.5)), x)
+
+
+def _add(net: Net, layer: LayerConfig, inputs: Sequence[Value]) -> Value:
+    if len({x.shape for x in inputs}) != 1:
+        layer.fail(f"expected inputs of one shape, found {', '.join(str(x.shape) for x in inputs) or 'none'}")
+    return net.join(layer, Add, inputs, inputs[0].shape)
+
+
+def _concatenate(net: Net, layer: LayerConfig, inputs: Sequence[Value]) -> Value:
+    if len({x.shape[:-1] for x in inputs}) != 1:
+        layer.fail(f"expected inputs that differ in their channels only, found {', '.join(str(x.shape) for x in inputs)}")
+    layer.last("axis", inputs[0].shape)
+    return net.join(layer, Concat, inputs, (*inputs[0].shape[:-1], sum(x.shape[-1] for x in inputs)))
+
+
+Converter = Callable[[Net, LayerConfig, Value], Value]
+LAYERS: dict[str, Converter] = {
+    "InputLayer": _unchanged,
+    "Conv2D": _conv,
+    "DepthwiseConv2D": _depthwise,
+    "SeparableConv2D": _separable,
+    "Dense": _dense,
+    "MaxPooling2D": _max_pool,
+    "AveragePooling2D": _avg_pool,
+    "GlobalMaxPooling2D": _global(MaxPool),
+    "GlobalAveragePooling2D": _global(AvgPool),
+    "BatchNormalization": _batch_norm,
+    "Activation": _unchanged,
+    "ReLU": _relu,
+    "LeakyReLU": _leaky_relu,
+    "PReLU": _prelu,
+    "Softmax": _softmax,
+    "ZeroPadding2D": _zero_padding,
+    "Flatten": _flatten,
+    "Reshape": _reshape,
+    "Rescaling": _rescaling,
+    "Normalization": _normalization,
+    "Dropout": _dropout,
+    "SpatialDropout2D": _dropout,
+    "GaussianDropout": _dropout,
+    "GaussianNoise": _unchanged,  # and so on: nothing, once training is over
+    "ActivityRegularization": _unchanged,
+    "RandomBrightness": _unchanged,
+    "RandomContrast": _unchanged,
+    "RandomFlip": _unchanged,
+    "RandomRotation": _unchanged,
+    "RandomTranslation": _unchanged,
+    "RandomZoom": _unchanged,
+}
+JOINS: dict[str, Callable[[Net, LayerConfig, Sequence[Value]], Value]] = {"Add": _add, "Concatenate": _concatenate}
+
+ACTIVATIONS: dict[str, Callable[[], Module]] = {
+    "relu": ReLU,
+    "relu6": ClippedReLU,
+    "leaky_relu": lambda: LeakyReLU(0.2),
+    "sigmoid": Sigmoid,
+    "tanh": Tanh,
+}
+
+
+def activation(layer: LayerConfig, value: Any, shape: Shape) -> Module | None:
+    """The activation that a layer brings with it: a name, or a function or layer that is written down as an object."""
+    if isinstance(value, Mapping):
+        config = value.get("config")
+        inner = layer_config({**value, "config": config if isinstance(config, Mapping) else {}}, layer.where)
+        inner = replace(inner, path=layer.path)
+        if inner.kind == "ReLU":
+            return _relu_of(inner)
+        if inner.kind == "LeakyReLU":
+            return _leaky_relu_of(inner)
+        if inner.kind == "Softmax":
+            return _softmax_of(inner, shape)
+        value = config if inner.kind == "function" else value
+    if value is None or value == "linear":
+        return None
+    if value == "softmax":
+        return _softmax_of(replace(layer, config={}), shape)
+    if not isinstance(value, str) or value not in ACTIVATIONS:
+        layer.refuse("activation", f"one of linear, softmax, {', '.join(ACTIVATIONS)}")
+    return ACTIVATIONS[value]()

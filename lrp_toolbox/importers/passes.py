@@ -1,0 +1,146 @@
+"""What is simplified in every network that was read.
+
+A pass takes and returns nodes by name. Each node comes after its inputs.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from ..data import Preprocessing
+from ..modules import AvgPool, BatchNorm, Conv, Dropout, Flatten, Identity, MaxPool, Module, Pad, Scale, Sigmoid, SoftMax
+from .graph import Node
+
+Nodes = Mapping[str, Node]
+Border = tuple[tuple[int, int], tuple[int, int]]  # ((top, bottom), (left, right))
+NO_BORDER: Border = ((0, 0), (0, 0))
+
+
+def leading_to(nodes: Nodes, target: str) -> Nodes:
+    """The nodes that `target` depends on."""
+    needed = {target}
+    for node in reversed(list(nodes.values())):
+        if node.name in needed:
+            needed.update(node.inputs)
+    return {name: node for name, node in nodes.items() if name in needed}
+
+
+def drop_last_activation(nodes: Nodes, target: str) -> tuple[Nodes, str, Node | None]:
+    """The net without a softmax or sigmoid at its end, its output, and the node that was left out, if there was one.
+
+    Layers behind it that only rearrange numbers stay.
+    """
+    name, reader = target, ""
+    while name in nodes:
+        node = nodes[name]
+        if isinstance(node.module, (SoftMax, Sigmoid)):
+            kept = {other: n for other, n in nodes.items() if other != name}
+            if not reader:
+                return kept, node.inputs[0], node
+            return kept | {reader: replace(nodes[reader], inputs=node.inputs)}, target, node
+        if not isinstance(node.module, (Flatten, Dropout, Identity)):
+            break
+        name, reader = node.inputs[0], name
+    return nodes, target, None
+
+
+def absorb_padding(nodes: Nodes) -> Nodes:
+    """Zeros that a layer of their own puts around a map become the padding of the convolution or pooling that reads them.
+
+    A convolution takes all. Average pooling takes them if it counts its own padding in the mean, or has none. Max-pooling takes
+    them if the map is ≥ 0 by structure: then zeros are never the larger numbers. Pooling takes less than its kernel.
+    """
+    found: dict[str, Node] = {}
+    nonnegative: dict[str, bool] = {}
+    for node in nodes.values():
+        known = [nonnegative.get(name, False) for name in node.inputs]
+        source, border = node.inputs[0], NO_BORDER
+        while source in found and isinstance(pad := found[source].module, Pad):
+            source, border = found[source].inputs[0], plus(border, pad.padding)  # type: ignore[arg-type]
+        padded = _padded(node.module, border, known[0]) if border != NO_BORDER and isinstance(node.module, Module) else None
+        found[node.name] = node if padded is None else replace(node, inputs=(source,), module=padded)
+        nonnegative[node.name] = node.module.keeps_sign(known[0]) if isinstance(node.module, Module) else all(known)
+    return found
+
+
+def _padded(module: Module, border: Border, nonnegative: bool) -> Module | None:
+    """The layer with `border` as further padding; None if that is not the same."""
+    if isinstance(module, Conv):
+        return replace(module, padding=plus(border, module.padding))  # type: ignore[arg-type]
+    if not isinstance(module, (MaxPool, AvgPool)) or module.kernel is None or module.ceil_mode:
+        return None
+    total = plus(border, module.padding)  # type: ignore[arg-type]
+    if any(n >= k for pair, k in zip(total, module.kernel, strict=True) for n in pair):  # type: ignore[arg-type]
+        return None
+    if isinstance(module, MaxPool):
+        return replace(module, padding=total) if nonnegative else None
+    same = module.count_include_pad or module.padding == NO_BORDER
+    return replace(module, padding=total, count_include_pad=True) if same else None
+
+
+def plus(a: Border, b: Border) -> Border:
+    """Two borders, one around the other."""
+    rows, columns = ((p[0] + q[0], p[1] + q[1]) for p, q in zip(a, b, strict=True))
+    return rows, columns
+
+
+def fuse_normalisation(nodes: Nodes, target: str) -> Nodes:
+    """A BatchNorm without γ and β and the Scale that reads it become one BatchNorm. Caffe writes them as two layers."""
+    found, readers = dict(nodes), _readers(nodes)
+    for node in nodes.values():
+        norm = found.get(node.inputs[0])
+        if not isinstance(node.module, Scale) or norm is None or norm.name == target or len(readers[norm.name]) > 1:
+            continue
+        if isinstance(norm.module, BatchNorm) and norm.module.gamma is None and norm.module.beta is None:
+            fused = replace(norm.module, gamma=node.module.w, beta=node.module.b)
+            found[node.name] = Node(node.name, norm.inputs, fused)
+            del found[norm.name]
+    return found
+
+
+def absorb_input_scaling(nodes: Nodes, source: str, target: str, p: Preprocessing) -> tuple[Nodes, Preprocessing]:
+    """Scales at the input as part of the preprocessing: (pixel − mean) · scale · w + b = (pixel − mean') · scale'.
+
+    A preprocessing has one scale for all channels. If the w of the channels differ, they join the weights of the convolution
+    that follows, or stay as a Scale without bias, which passes all relevance on.
+    """
+    found, readers = dict(nodes), _readers(nodes)
+    value = source  # what the preprocessing computes
+    while len(readers[value]) == 1 and (name := readers[value][0]) != target:
+        scale = found[name].module
+        if not isinstance(scale, Scale) or len(scale.w) != len(p.mean) or (scale.w == 0).any():
+            break
+        w = np.asarray(scale.w, np.float64)
+        b = np.zeros(len(w)) if scale.b is None else np.asarray(scale.b, np.float64)
+        p = replace(p, mean=tuple(float(m) for m in np.asarray(p.mean) - b / (p.scale * w)))
+        if w[0] > 0 and (w == w[0]).all():
+            p, value = replace(p, scale=p.scale * float(w[0])), name
+            del found[name]
+            continue
+        following = readers[name]
+        conv = found[following[0]].module if len(following) == 1 else None
+        if isinstance(conv, Conv) and conv.groups == 1:
+            weights = conv.w * scale.w[:, None].astype(conv.w.dtype)
+            found[following[0]] = replace(found[following[0]], module=replace(conv, w=weights))
+            value = name
+            del found[name]
+        else:
+            found[name] = replace(found[name], module=Scale(scale.w))
+        break
+    for reader in readers[value] if value != source else ():
+        inputs = tuple(source if n == value else n for n in found[reader].inputs)
+        found[reader] = replace(found[reader], inputs=inputs)
+    return found, p
+
+
+def _readers(nodes: Nodes) -> dict[str, list[str]]:
+    """The names of the nodes that read each value."""
+    readers: dict[str, list[str]] = defaultdict(list)
+    for node in nodes.values():
+        for name in node.inputs:
+            readers[name].append(node.name)
+    return readers
