@@ -1,11 +1,11 @@
-"""Networks that everyone explains, as tables: which layers, how photographs are prepared, where the weights come from.
+"""Well-known networks as tables: their layers, the preprocessing of photographs, and the source of the weights.
 
 An architecture called with weights is a `Model`:
 
     zoo.squeezenet(weights, classes)      weights: {"conv1.w": (7, 7, 3, 96), "conv1.b": (96), …}, as `shapes` says
 
-Weights are as everywhere in this project, (kernel height, kernel width, in / groups, out) and (in, out). They are not ours
-to ship (but LeNet-5's); `data_scripts/fetch_*.py` gets them and leaves a folder for `load`.
+Weights are (kernel height, kernel width, in / groups, out) and (in, out), as everywhere in this project. They do not come with
+it, except for LeNet-5; `data_scripts/fetch_*.py` downloads them and makes a folder for `load`.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Architecture:
         return shapes
 
     def net(self, weights: Mapping[str, Array]) -> Sequential:
-        """The network with these weights. Raises ModelFormatError if one is missing, is too many, or has another shape."""
+        """The network with these weights. Raises ModelFormatError if one is missing, not needed, or of another shape."""
         left = dict(weights)
 
         def given(name: str, shape: Shape) -> Array:
@@ -111,7 +111,7 @@ class Architecture:
 
 
 def _build(table: Table, shape: Shape, weight: Callable[[str, Shape], Array], where: str = "") -> Sequential:
-    """The modules that `table` lists, for an x of `shape`; `weight` is asked for each array by its name and shape."""
+    """The modules that `table` lists, for an x of `shape`; `weight(name, shape)` gives each array."""
     modules: list[tuple[str, Module]] = []
     for name, kind, options in table:
         path = f"{where}{name}"
@@ -183,8 +183,8 @@ def _alexnet(pool_first: bool) -> list[Row]:
 
 
 def _squeezenet() -> list[Row]:
-    """Version 1.0. `conv_final` is 1×1 and padded by 1, and a ReLU follows it, as in its prototxt: the border of what is
-    averaged at the end is the bias alone, and no place speaks against a class."""
+    """Version 1.0. As in its prototxt, `conv_final` is 1×1 with a padding of 1, and a ReLU follows it: the border of the map
+    that is averaged at the end is the bias alone, and all scores are ≥ 0."""
 
     def pool(name: str) -> Row:
         return (name, MaxPool, {"kernel": 3, "stride": 2, "ceil_mode": True})
@@ -213,7 +213,7 @@ _LENET5: list[Row] = [
     ("fc2", Linear, {"outputs": 84}), ("relu4", ReLU, {}), ("fc3", Linear, {"outputs": 10}),
 ]  # fmt: skip
 
-# The mean pixel of ImageNet as each of them subtracted it; photographs are warped, as the data of the paper are.
+# Each network subtracted another mean pixel of ImageNet. Photographs are warped, as in the paper.
 _VGG_INPUT = Preprocessing((224, 224), "warp", "BGR", (103.939, 116.779, 123.68))
 _CAFFE_INPUT = Preprocessing((227, 227), "warp", "BGR", (104.00698793, 116.66876762, 122.67891434))
 _SQUEEZENET_INPUT = Preprocessing((227, 227), "warp", "BGR", (104.0, 117.0, 123.0))
@@ -262,13 +262,13 @@ ZOO = {a.name: a for a in (vgg16, vgg19, caffenet, alexnet, squeezenet, lenet5)}
 
 # ---- Labels ----------------------------------------------------------------------------------------------------------
 
-MOST_LABELS = 1 << 24  # bytes; those of ImageNet's thousand classes have 31,675
+MAX_LABELS = 1 << 24  # bytes; those of ImageNet's thousand classes have 31,675
 
 
 def class_names(labels: str | PathLike[str] | Sequence[str] | None, outputs: int) -> tuple[str, ...]:
-    """The names of so many classes, which are given, in a file or not at all: then they are numbers.
+    """The names of the classes, one for each output: `labels`, or those in a file, or numbers if `labels` is None.
 
-    Raises ModelFormatError as `read_labels` does, or if there are more or fewer.
+    Raises ModelFormatError as `read_labels` does, or if their number differs from `outputs`.
     """
     if labels is None:
         return tuple(map(str, range(outputs)))
@@ -281,11 +281,11 @@ def class_names(labels: str | PathLike[str] | Sequence[str] | None, outputs: int
 def read_labels(file: str | PathLike[str]) -> tuple[str, ...]:
     """The names of the classes in a file: a line for each, or Keras' `imagenet_class_index.json`.
 
-    Of "n02123159 tiger cat" (Caffe's `synset_words.txt`) only the words are kept, of several the first, and the synset
-    behind them if there are two such classes. Raises ModelFormatError if the file is empty or no text, or for an empty line.
+    A line of Caffe's `synset_words.txt`, "n02123159 tiger cat, tabby", gives "tiger cat". If two classes have the same words,
+    the synset follows in brackets. Raises ModelFormatError if the file is empty or not text, or has an empty line.
     """
     path = Path(file)
-    content = read_at_most(path, MOST_LABELS)
+    content = read_at_most(path, MAX_LABELS)
     try:
         text = content.decode("utf-8-sig").rstrip()
         pairs = _json_labels(json.loads(text)) if path.suffix == ".json" else [_split(line) for line in text.splitlines()]

@@ -5,7 +5,7 @@ All numbers are little-endian. First, how many weights of each layer are stored,
     float32 codebook[256]      the values there are; code 0 is the value 0
     float32 bias[out]
     uint8   code[stored]       which value
-    uint8   gap[]              how many zeros were left out before it: 4 bits, the first in the lower half of a byte
+    uint8   gap[]              how many zeros come before it: 4 bits each, the first in the lower half of a byte
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""HDF5 files from strangers.
+"""HDF5 files that are not trusted.
 
-A few flipped bytes make libhdf5 crash, hang or ask for gigabytes. So a process of its own reads the file (`hdf5_child.py`),
-with a limit on its memory and its time; whatever becomes of it, here it is a ModelFormatError. Arrays come over a pipe, once
-their shape is known to be right.
+A few flipped bytes make libhdf5 crash, hang or allocate gigabytes. So another process reads the file (`hdf5_child.py`), with
+a limit on its memory and time. If it fails, a ModelFormatError is raised here. Arrays come over a pipe, after their shape was
+checked.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from ..backend import Array
 from ..io import ModelFormatError
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
-MOST_TEXT = 1 << 26  # bytes of attributes
-INFLATED = 4  # a file may become so many times its size in memory: float16 is read as float32, and HDF5 may compress
+MAX_TEXT = 1 << 26  # bytes of attributes
+INFLATED = 4  # arrays may be so many times as large as the file: float16 is read as float32, and HDF5 may compress
 
 
 def allowance(size: int) -> int:
-    """How many bytes may come out of a file of `size` bytes."""
+    """How many bytes of arrays a file of `size` bytes may hold."""
     return INFLATED * size + (1 << 20)
 
 
@@ -106,7 +106,7 @@ class File:
         self._answer(name)
 
     def _answer(self, name: str) -> Any:
-        line = self._stdout.readline(MOST_TEXT)
+        line = self._stdout.readline(MAX_TEXT)
         if not line.endswith(b"\n"):
             self._broken(name)
         answer = json.loads(line)
@@ -123,7 +123,7 @@ class File:
 
 def require_h5py() -> None:
     if importlib.util.find_spec("h5py") is None:
-        raise ImportError('HDF5 files are read with h5py: pip install "lrp_toolbox[keras]", or [caffe]')
+        raise ImportError('h5py is needed to read HDF5 files: pip install "lrp_toolbox[keras]", or [caffe]')
 
 
 @contextmanager
@@ -133,9 +133,14 @@ def opened(path: str | os.PathLike[str], where: str) -> Iterator[File]:
     size = Path(path).stat().st_size
     memory, seconds = (1 << 30) + 2 * allowance(size), 5 + size // 10_000_000
     command = [sys.executable, "-P", str(Path(__file__).with_name("hdf5_child.py")), os.fspath(path), str(memory), str(seconds)]
-    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}  # threads that it has no use for would count as memory
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}  # threads would count as memory, and it needs none
     with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=environment,
+        start_new_session=True,  # Ctrl-C reaches this process only, and it ends the other one
     ) as process:
         try:
             file = File(where, {}, process, allowance(size))

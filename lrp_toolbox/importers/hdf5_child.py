@@ -1,4 +1,4 @@
-"""The process that reads an HDF5 file for `hdf5.py`, and may crash over it: python hdf5_child.py FILE MEMORY SECONDS
+"""The process that reads an HDF5 file for `hdf5.py`, and may crash: python hdf5_child.py FILE MEMORY SECONDS
 
 Writes a line of JSON with all that the file holds, {"path": {"attributes": {"name": ["text"]}, "shape": [3], "dtype": "<f4"}},
 or {"error": "…"}. Then it reads lines ["path", "dtype"] and answers each with {} and the bytes of the array, or with an error.
@@ -11,7 +11,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-MOST_ATTRIBUTE = 1 << 16  # bytes, strings of variable length apart: more is not in the format that Keras writes
+MAX_ATTRIBUTE = 1 << 16  # bytes, without strings of variable length; Keras splits longer attributes
 PIECE = 1 << 24  # bytes that are read at a time
 BROKEN = (
     OSError,
@@ -22,11 +22,11 @@ BROKEN = (
     OverflowError,
     MemoryError,
     AttributeError,
-)  # h5py's words for it
+)  # what h5py raises for a broken file
 
 
 def limit(memory: int, seconds: int) -> None:
-    """Be ended rather than take more, where the system knows such limits."""
+    """Limit memory and time, if the system has such limits; a process that needs more is ended."""
     try:
         import resource
     except ImportError:  # not on Windows
@@ -37,7 +37,7 @@ def limit(memory: int, seconds: int) -> None:
 
 
 def contents(file: Any) -> dict[str, Any]:
-    """What `hdf5.File` knows of the file: every object once, by hard links only, so that nothing leads out of the file."""
+    """What `hdf5.File` knows of the file. Only hard links are followed, so that nothing outside of the file is read."""
     found: dict[str, Any] = {}
 
     def see(path: str, item: Any) -> None:
@@ -59,8 +59,8 @@ def texts(item: Any) -> dict[str, list[str]]:
         count = int(np.prod(stored.shape, dtype=object))
         if count and h5py.check_string_dtype(stored.dtype) is None:
             continue
-        if count * max(stored.dtype.itemsize, 16) > MOST_ATTRIBUTE:  # 16: where a string of variable length is found
-            raise ValueError(f"{name}: an attribute of {count} strings is larger than {MOST_ATTRIBUTE} bytes")
+        if count * max(stored.dtype.itemsize, 16) > MAX_ATTRIBUTE:  # 16: where a string of variable length is found
+            raise ValueError(f"{name}: an attribute of {count} strings is larger than {MAX_ATTRIBUTE} bytes")
         values = np.asarray(item.attrs[name], dtype=object).reshape(-1).tolist() if count else []
         found[name] = [value.decode("utf-8") if isinstance(value, bytes) else value for value in values]
     return found

@@ -13,6 +13,7 @@ import numpy as np
 
 from ..data import Preprocessing
 from ..modules import AvgPool, BatchNorm, Conv, Dropout, Flatten, Identity, MaxPool, Module, Pad, Scale, Sigmoid, SoftMax
+from ..modules.container import Branches
 from .graph import Node
 
 Nodes = Mapping[str, Node]
@@ -61,13 +62,13 @@ def absorb_padding(nodes: Nodes) -> Nodes:
         source, border = node.inputs[0], NO_BORDER
         while source in found and isinstance(pad := found[source].module, Pad):
             source, border = found[source].inputs[0], plus(border, pad.padding)  # type: ignore[arg-type]
-        padded = _padded(node.module, border, known[0]) if border != NO_BORDER and isinstance(node.module, Module) else None
+        padded = _padded(node.module, border, known[0]) if source != node.inputs[0] else None
         found[node.name] = node if padded is None else replace(node, inputs=(source,), module=padded)
         nonnegative[node.name] = node.module.keeps_sign(known[0]) if isinstance(node.module, Module) else all(known)
     return found
 
 
-def _padded(module: Module, border: Border, nonnegative: bool) -> Module | None:
+def _padded(module: Module | type[Branches], border: Border, nonnegative: bool) -> Module | None:
     """The layer with `border` as further padding; None if that is not the same."""
     if isinstance(module, Conv):
         return replace(module, padding=plus(border, module.padding))  # type: ignore[arg-type]

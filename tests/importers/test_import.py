@@ -1,8 +1,14 @@
 """`lrp import` and `lrp inspect`: from the files of Caffe and Keras to a folder that `lrp explain` takes."""
 
+import ast
 import os
+import pickle
+import re
+import signal
 import subprocess
 import sys
+import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +16,8 @@ from conftest import ROOT
 from support import run
 
 import lrp_toolbox as lrp
+
+KERAS_FILES = Path(__file__).parent / "keras_files"
 
 
 @pytest.fixture(autouse=True)
@@ -66,7 +74,7 @@ def test_what_is_said_of_photographs_is_kept(data, capsys):
     preprocessing = lrp.load("a").preprocessing
     assert (preprocessing.fit, preprocessing.channels) == ("crop", "RGB")
     np.testing.assert_allclose(preprocessing.mean, (125.307, 122.950, 113.865), atol=1e-3)  # of CIFAR-10, as published
-    code, *_ = run(capsys, "import", "caffe", *caffe(data, "cifar10_quick"), "--mean", "1,2,3.5", "-o", "a")
+    code, *_ = run(capsys, "import", "caffe", *caffe(data, "cifar10_quick"), "--mean", "1,2,3.5", "-o", "a", "--overwrite")
     assert code == 0
     assert lrp.load("a").preprocessing.mean == (1, 2, 3.5)
 
@@ -123,6 +131,92 @@ def test_a_net_of_keras(written, capsys, form):
     assert "input 12×10×3, " + ("BGR, minus (1, 2, 3), times 0.5" if options else "RGB, minus (0, 0, 0)") in out
 
 
+# ---- What is assumed, and what is overwritten ------------------------------------------------------------------------
+
+
+def assumptions(out):
+    lines = out.splitlines()
+    start = lines.index("assumed, because neither the files nor an option said it:") + 1 if "assumed" in out else len(lines)
+    return {words[0]: words[1] for words in map(str.split, lines[start:]) if words[0].startswith("--")}
+
+
+def test_what_is_assumed_is_said_with_the_option_that_says_otherwise(data, written, capsys, tmp_path):
+    _, out, _ = run(capsys, "import", "keras", written / "net.keras", "-o", "a")
+    found = assumptions(out)
+    assert found == {"--mean": "0,0,0", "--scale": "1", "--channels": "RGB", "--fit": "warp", "--labels": "FILE"}
+    (tmp_path / "labels.txt").write_text("a\nb\nc")
+    options = [word for name, value in found.items() for word in (name, value.replace("FILE", "labels.txt"))]
+    code, out, _ = run(capsys, "import", "keras", written / "net.keras", *options, "-o", "b")  # the same, said
+    assert code == 0
+    assert assumptions(out) == {}
+    assert lrp.load("a").preprocessing == lrp.load("b").preprocessing
+    _, out, _ = run(capsys, "import", "caffe", *caffe(data, "lenet"), "--fit", "crop", "-o", "c")
+    assert assumptions(out) == {"--mean": "0", "--scale": "1", "--labels": "FILE"}  # with one channel there is one order
+    assert "| assumed, since neither the files nor the user said so | mean, scale, labels |" in lrp.load("c").card
+
+
+def test_what_the_file_says_is_not_assumed(data, capsys, tmp_path):
+    prototxt, weights = caffe(data, "lenet")
+    text = prototxt.read_text().replace('type: "Input"', 'type: "Input" transform_param { scale: 0.5 mean_value: 7 }', 1)
+    (tmp_path / "said.prototxt").write_text(text)
+    _, out, _ = run(capsys, "import", "caffe", "said.prototxt", weights, "-o", "a")
+    assert assumptions(out) == {"--fit": "warp", "--labels": "FILE"}
+    assert lrp.load("a").preprocessing == lrp.Preprocessing((28, 28), "warp", "L", (7.0,), 0.5)
+
+
+def test_a_model_is_overwritten_only_when_that_is_asked_for(data, written, capsys, tmp_path):
+    assert run(capsys, "import", "keras", written / "net.keras", "-o", "mine")[0] == 0
+    before = {file.name: file.read_bytes() for file in (tmp_path / "mine").iterdir()}
+    code, out, err = run(capsys, "import", "caffe", *caffe(data, "lenet"), "-o", "mine")
+    assert (code, out) == (2, "")
+    assert err == "lrp: error: mine: there is a model already; --overwrite replaces it\n"
+    assert {file.name: file.read_bytes() for file in (tmp_path / "mine").iterdir()} == before
+    code, *_ = run(capsys, "import", "caffe", *caffe(data, "lenet"), "-o", "mine", "--overwrite")
+    assert code == 0
+    assert len(lrp.load("mine").classes) == 10
+
+
+INTERRUPTED = """
+import os, signal, sys, time
+import numpy as np
+import lrp_toolbox.importers.hdf5 as hdf5
+from lrp_toolbox.cli import main
+
+def interrupt(*arguments, **named):  # as Ctrl-C does: to this process while it reads or writes
+    print("interrupted", flush=True)
+    time.sleep(60)
+
+owner, name = {"reading": (hdf5.File, "array"), "writing": (np, "savez_compressed")}[sys.argv[1]]
+setattr(owner, name, interrupt)
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT to another process")
+@pytest.mark.parametrize("when", ["reading", "writing"])
+@pytest.mark.parametrize("there", [False, True], ids=["new", "overwritten"])
+def test_an_interrupted_import_leaves_what_was_there(written, capsys, tmp_path, when, there):
+    if there:
+        run(capsys, "import", "keras", written / "net.keras", "-o", "models/mine")
+    (tmp_path / "temporary").mkdir()
+    before = {file: file.is_file() and file.read_bytes() for file in tmp_path.rglob("*")}
+    command = [sys.executable, "-c", INTERRUPTED, when, "import", "keras", written / "net.keras", "-o", "models/mine"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path / "temporary")}
+    with subprocess.Popen(
+        [*map(str, command), *["--overwrite"] * there],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        assert process.stdout.readline() == "interrupted\n"
+        os.killpg(process.pid, signal.SIGINT)  # Ctrl-C goes to all processes of the command
+        _, err = process.communicate(timeout=30)
+    assert (process.returncode, err) == (130, "lrp: interrupted\n")
+    assert {file: file.is_file() and file.read_bytes() for file in tmp_path.rglob("*")} == before
+
+
 # ---- What cannot be done ---------------------------------------------------------------------------------------------
 
 
@@ -157,6 +251,54 @@ def test_what_cannot_be_imported_is_one_line_and_exit_code_2(data, written, caps
         assert message in err
         assert sorted(p.name for p in tmp_path.iterdir()) == ["something", "two.txt"]
     assert [p.name for p in (tmp_path / "something").iterdir()] == ["else"]
+
+
+def test_errors_name_the_options_of_the_command(data, capsys, tmp_path):
+    (tmp_path / "two.txt").write_text("a\nb\n")
+    mtcnn, without = data / "caffe" / "mtcnn", KERAS_FILES / "nested.old.h5"
+    det2 = ["caffe", mtcnn / "det2.prototxt", mtcnn / "det2.caffemodel"]
+    lenet, keras = ["caffe", *caffe(data, "lenet")], ["keras", KERAS_FILES / "branches.h5"]
+    for arguments, message in [
+        (det2, "found another; --ignore PATTERN leaves it out"),
+        ([*det2, "--ignore", "conv5-3"], "expected one output, found 2, conv5-2, prob1; say which one, --blob NAME"),
+        ([*lenet, "--blob", "fc9"], "error: --blob: expected one of data, conv1,"),
+        ([*lenet, "--channels", "RGB"], "error: --channels: expected RGB, BGR or L, as many as the input of"),
+        ([*lenet, "--scale", "-1"], "error: --scale: expected a number > 0"),
+        ([*lenet, "--labels", "two.txt"], "error: --labels: expected 10 names"),
+        ([*keras, "--size", "9", "9"], "error: --size: expected one that fits [8, 8, 3]"),
+        ([*keras, "--mean", "1,2"], "error: --mean: expected a number for each of RGB"),
+        ([*keras, "--architecture", "vgg16"], "error: --architecture: expected none, since"),
+        (["keras", without], "found weights alone; give --architecture FILE, the file of model.to_json()"),
+    ]:
+        code, _, err = run(capsys, "import", *arguments, "-o", "new")
+        assert (code, err.count("\n")) == (2, 1)
+        assert message in err
+        assert not re.search(r"[a-z]=(?!\d)", err)
+
+
+class Harmful:
+    def __reduce__(self):
+        return (open, ("opened", "w"))
+
+
+@pytest.mark.parametrize("framework", ["caffe", "keras", "torch"])
+@pytest.mark.parametrize("form", ["zip.pth", "old.pt", "text.pkl"])
+def test_a_pickle_is_refused_with_the_way_out(data, capsys, tmp_path, framework, form):
+    content = pickle.dumps(Harmful(), protocol=0 if form == "text.pkl" else 2)
+    (tmp_path / form).write_bytes(content)
+    if form == "zip.pth":
+        with zipfile.ZipFile(tmp_path / form, "w") as archive:
+            archive.writestr("net/data.pkl", content)
+    files = [caffe(data, "lenet")[0], form] if framework == "caffe" else [form]
+    code, _, err = run(capsys, "import", framework, *files, "-o", "new")
+    assert (code, err.count("\n")) == (2, 1)
+    assert f"{form}: found a pickle. A pickle can run any code when it is opened, so it is not opened." in err
+    lines = err[err.index("import torch;") :].strip()
+    called = [node.func.attr if isinstance(node.func, ast.Attribute) else node.func.id
+              for node in ast.walk(ast.parse(lines)) if isinstance(node, ast.Call)]  # fmt: skip
+    assert called == ["load", "save_file"] or called == ["save_file", "load"]
+    assert repr(form.partition(".")[0] + ".safetensors") in lines
+    assert [file.name for file in tmp_path.iterdir()] == [form]
 
 
 @pytest.mark.parametrize(
