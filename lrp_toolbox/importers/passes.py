@@ -57,14 +57,15 @@ def absorb_padding(nodes: Nodes) -> Nodes:
     """
     found: dict[str, Node] = {}
     nonnegative: dict[str, bool] = {}
+    inside: dict[str, tuple[str, Border]] = {}  # of what a Pad makes: the value in the middle, and all zeros around it
     for node in nodes.values():
         known = [nonnegative.get(name, False) for name in node.inputs]
-        source, border = node.inputs[0], NO_BORDER
-        while source in found and isinstance(pad := found[source].module, Pad):
-            source, border = found[source].inputs[0], plus(border, pad.padding)  # type: ignore[arg-type]
-        padded = _padded(node.module, border, known[0]) if source != node.inputs[0] else None
-        found[node.name] = node if padded is None else replace(node, inputs=(source,), module=padded)
         nonnegative[node.name] = node.module.keeps_sign(known[0]) if isinstance(node.module, Module) else all(known)
+        middle, border = inside.get(node.inputs[0], (node.inputs[0], NO_BORDER))
+        if isinstance(node.module, Pad):
+            inside[node.name] = middle, plus(border, node.module.padding)  # type: ignore[arg-type]
+        padded = _padded(node.module, border, known[0]) if node.inputs[0] in inside else None
+        found[node.name] = node if padded is None else replace(node, inputs=(middle,), module=padded)
     return found
 
 
