@@ -194,6 +194,8 @@ BRANCHES = [
     (lambda layers, c: c.update(output_layers=[["stem", 0, 0], ["five", 0, 0]]), ("output_layers: expected one output",)),
     (lambda layers, c: c.update(output_layers=[["five", 0, 0]]), ("output: expected one number for each class",)),
     (lambda layers, c: c.update(layers=None), ("layers: expected a list of up to 10000 layers, found None",)),
+    (lambda layers, _: next(iter(layers.values()))["config"].update(batch_input_shape=[None, 8, True, 3]),
+     ("(InputLayer): shape: expected sizes, found [None, 8, True, 3]",)),
     (lambda layers, _: layers["stem"].update(inbound_nodes=layers["five"]["inbound_nodes"]), ("expected no cycle, found",)),
 ]  # fmt: skip
 

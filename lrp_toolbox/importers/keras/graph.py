@@ -168,6 +168,7 @@ def _declared(model: LayerConfig) -> list[int | None] | None:
     shape = next((shape for shape in shapes if shape), None)
     if shape is None:
         return None
-    if not isinstance(shape, list) or not all(n is None or (isinstance(n, int) and 1 <= n <= MAX_NUMBERS) for n in shape[1:]):
+    sizes = shape[1:] if isinstance(shape, list) else [0]
+    if not all(n is None or (isinstance(n, int) and not isinstance(n, bool) and 1 <= n <= MAX_NUMBERS) for n in sizes):
         first[0].fail(f"shape: expected sizes, found {brief(shape)}")
-    return shape[1:]
+    return sizes
