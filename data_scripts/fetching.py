@@ -1,9 +1,9 @@
-"""What all fetch scripts do: get files from their official address or a mirror, whole and unchanged, or say why not.
+"""What all fetch scripts do: download files from the official address or a mirror and check them, or say why not.
 
-A broken download goes on where it stopped, in the same run or in the next. A file appears under its name only when it is
-whole and its checksum is right. Where those who made a file publish a checksum, that one counts. Where they do not, the
-first download is trusted: its sha256 is printed and pinned in `SHA256SUMS` beside it (`sha256sum -c` reads that), and from
-then on it has to be the same.
+A broken download continues where it stopped, in the same run or in the next. A file gets its name only when it is complete
+and its checksum is right. If the authors of a file publish a checksum, it is used. If they do not, the
+first download is trusted: its sha256 is printed and pinned in `SHA256SUMS` beside it (`sha256sum -c` reads that), and later
+downloads must be the same.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ except ModuleNotFoundError as error:
 
 PINS = "SHA256SUMS"
 CHUNK = 1 << 16
-TIMEOUT, ATTEMPTS, WAIT = 30.0, 5, 1.0  # seconds without a byte; attempts that bring nothing new; the first pause, in seconds
-PASSING = (408, 425, 429)  # what may be otherwise in a moment, as may 5xx
+TIMEOUT, ATTEMPTS, WAIT = 30.0, 5, 1.0  # seconds without a byte; attempts that bring no new bytes; the first pause, in seconds
+PASSING = (408, 425, 429)  # errors that may pass, as 5xx may
 
-pooch.get_logger().setLevel(logging.WARNING)  # what it would say is said here
+pooch.get_logger().setLevel(logging.WARNING)  # the messages here say the same
 
 
 class FetchError(Exception):
-    """What could not be had, why, and what to do instead."""
+    """What could not be downloaded, why, and what to do instead."""
 
 
 class _PassingError(Exception):
-    """An attempt that failed in a way that another one may not."""
+    """An attempt that failed, after which another one may succeed."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def fetch(remote: Remote, folder: Path, timeout: float = TIMEOUT, attempts: int 
 
 
 def take(remote: Remote, folder: Path) -> Path:
-    """The file where someone has put it. Raises FetchError if it is not there or not what it should be."""
+    """The file in a local folder. Raises FetchError if it is not there or has another checksum."""
     file = folder / remote.name
     if not file.is_file():
         raise FetchError(f"{file}: there is no such file; it comes from {remote.urls[0]}")
@@ -143,9 +143,9 @@ def _trusted(target: Path, known: str | None) -> Path:
 
 @dataclass(frozen=True)
 class _Resuming:
-    """A downloader for pooch that goes on where an earlier attempt stopped.
+    """A downloader for pooch that continues where an earlier attempt stopped.
 
-    What came so far is in ".NAME.part", and in ".NAME.part.json" from where and which version of it.
+    The bytes so far are in ".NAME.part"; their address and version are in ".NAME.part.json".
     """
 
     target: Path
@@ -181,12 +181,12 @@ class _Resuming:
         self.origin.unlink()
 
     def _have(self, url: str) -> tuple[int, str | None]:
-        """How many bytes there are of the file at `url`, and what the server calls the version they are of."""
+        """How many bytes of the file at `url` are there, and the server's name of their version."""
         if not (self.part.exists() and self.origin.exists()):
             return 0, None
         origin = json.loads(self.origin.read_text(encoding="utf-8"))
         if origin["url"] != url or (origin["version"] is None and self.known is None):
-            return 0, None  # nothing would tell if two halves did not belong together
+            return 0, None  # two halves of different versions could not be told apart
         return self.part.stat().st_size, origin["version"]
 
     def _go_on(self, url: str) -> None:
@@ -209,7 +209,7 @@ class _Resuming:
             raise _PassingError(f"cut off at {size:,} of {total:,} bytes")
 
     def _answer(self, response: requests.Response, have: int) -> tuple[int, int | None]:
-        """At which byte begins what the server sends, and how many there are in all, if it says so."""
+        """The first byte that the server sends, and how many the file has, if it says so."""
         status, reason = response.status_code, f"HTTP {response.status_code} {response.reason}"
         if status in PASSING or status >= 500:
             raise _PassingError(reason)
@@ -263,7 +263,7 @@ def parser(doc: str | None, dest: str) -> argparse.ArgumentParser:
 
 
 def get(remotes: Sequence[Remote], arguments: argparse.Namespace, licence: str) -> list[Path]:
-    """The files: from the net, or from where `--from` says. Only says so, and returns none, for a dry run."""
+    """The files, downloaded or from the folder of `--from`. A dry run prints what would be done and returns none."""
     print(f"licence: {licence}")
     if not arguments.dry_run:
         if arguments.source:
@@ -280,7 +280,7 @@ def get(remotes: Sequence[Remote], arguments: argparse.Namespace, licence: str) 
 
 
 def _require_space(remotes: Sequence[Remote], dest: Path) -> None:
-    """Raise FetchError before anything is downloaded if it will not all fit."""
+    """Raise FetchError before anything is downloaded if there is not enough space."""
     needed = sum(remote.size for remote in remotes if not (dest / remote.name).exists())
     existing = next(folder for folder in [dest.absolute(), *dest.absolute().parents] if folder.exists())
     free = shutil.disk_usage(existing).free
@@ -293,7 +293,7 @@ def get_model(
     nets: Mapping[str, tuple[Remote, ...]],
     build: Callable[[zoo.Architecture, list[Path], tuple[str, ...]], Model],
 ) -> None:
-    """A script for networks of the zoo: get the files of one, make a model of them and the names of the classes, save it."""
+    """A script for networks of the zoo: get the files of one, make a model of them and the class names, and save it."""
     p = parser(doc, ".cache/downloads")
     p.add_argument("--net", choices=list(nets), default=next(iter(nets)), help=f"default: {next(iter(nets))}")
     p.add_argument("--labels", type=Path, help="synset_words.txt, or imagenet_class_index.json; default: Keras' are downloaded")
@@ -312,7 +312,7 @@ def get_model(
 
 
 def run(main: Callable[[], None]) -> None:
-    """Run a script: what cannot be done is one line, and exit code 2."""
+    """Run a script. An error is one line, and the exit code is 2."""
     try:
         main()
     except KeyboardInterrupt:

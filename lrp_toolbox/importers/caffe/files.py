@@ -36,7 +36,7 @@ def listed(names: Iterable[str]) -> str:
 
 # ---- The description -------------------------------------------------------------------------------------------------
 
-MAX_LINE = 1 << 14  # bytes; for whatever it does not know the parser copies the line
+MAX_LINE = 1 << 14  # bytes; the parser copies the line for every field that it does not know
 MAX_TEXT = 1 << 21  # bytes of a description; that of ResNet-152 has some 100,000
 
 
@@ -54,7 +54,7 @@ def read_description(file: Path) -> Any:
     try:
         text_format.Parse(content.decode("utf-8-sig"), net, allow_unknown_field=True)
     except (text_format.ParseError, ValueError, RecursionError, DeprecationWarning) as error:
-        # the last of a backslash that escapes nothing, where Python is told to take warnings for errors
+        # DeprecationWarning: of an invalid escape, if Python turns warnings into errors
         raise ModelFormatError(f"{file}: expected the description of a network in text: {brief(error)}") from error
     if len(net.layers) + len(net.layer) > MAX_LAYERS:
         fail(file, "", f"at most {MAX_LAYERS:,} layers", f"{len(net.layers) + len(net.layer):,}")
@@ -77,7 +77,7 @@ def read_description(file: Path) -> Any:
 
 
 def require_finite(file: Path, where: str, message: Any) -> None:
-    """Texts may say nan and inf."""
+    """Raise ModelFormatError for nan and inf, which a text may have."""
     for f, value in message.ListFields():
         for number in value if isinstance(value, Iterable) else [value]:
             if isinstance(number, float) and not math.isfinite(number):
@@ -85,7 +85,7 @@ def require_finite(file: Path, where: str, message: Any) -> None:
 
 
 def name_of(message: Any, enum: str) -> str:
-    """The name of the value that the field `enum` has."""
+    """The name of the value of the field `enum`."""
     name: str = message.DESCRIPTOR.fields_by_name[enum].enum_type.values_by_number[getattr(message, enum)].name
     return name
 
@@ -133,7 +133,7 @@ class Weights:
                 raise ArgumentNeededError(problem, "{ignore} leaves it out")
 
     def take(self, layer: str, *shapes: Shape) -> list[Array]:
-        """The arrays of a layer in these shapes. A stored shape may have more ones in front, as of four axes in old files."""
+        """The arrays of a layer in these shapes. A stored shape may have ones in front: old files have four axes."""
         arrays = self.arrays.pop(layer, [])
         if len(arrays) != len(shapes):
             fail(self.file, layer, f"{len(shapes)} arrays of weights", f"{len(arrays) or 'none'}")
@@ -150,7 +150,7 @@ def _core(shape: Shape) -> Shape:
 
 
 def read_weights(file: Path, dtype: np.dtype[Any]) -> Weights:
-    """The weights in a file, of all layers that have any."""
+    """The weights in a file, by layer."""
     refuse_pickle(file)
     with file.open("rb") as opened:
         is_hdf5 = opened.read(8) == hdf5.SIGNATURE
@@ -158,7 +158,7 @@ def read_weights(file: Path, dtype: np.dtype[Any]) -> Weights:
     for layer, stored in (_hdf5_layers if is_hdf5 else _protobuf_layers)(file):
         arrays: list[Array] = []
         while stored:
-            with np.errstate(over="ignore"):  # what does not fit is refused here
+            with np.errstate(over="ignore"):  # too large numbers are refused here
                 a = np.asarray(stored.pop(0), dtype)
             if not np.isfinite(a).all():
                 fail(file, f"{layer}: array {len(arrays)}", "finite numbers", "NaN or infinity")
@@ -172,7 +172,7 @@ def read_weights(file: Path, dtype: np.dtype[Any]) -> Weights:
 def _protobuf_layers(file: Path) -> Iterator[tuple[str, list[Array]]]:
     """(name, arrays) of each layer that has any.
 
-    Layer by layer: the network in one message would take its memory twice, and could not have 2 GB.
+    Layer by layer: one message for the network would need the memory twice and could not have more than 2 GB.
     """
     fields = schema.NetParameter.DESCRIPTOR.fields_by_name
     forms = {fields["layer"].number: schema.LayerParameter, fields["layers"].number: schema.V1LayerParameter}
@@ -184,7 +184,7 @@ def _protobuf_layers(file: Path) -> Iterator[tuple[str, list[Array]]]:
         if len(layer.blobs) > MAX_BLOBS:
             fail(file, layer.name, f"at most {MAX_BLOBS} arrays of weights", f"{len(layer.blobs):,}")
         name, blobs, arrays = layer.name, list(layer.blobs), []
-        del layer  # nothing is held longer than need be: the first dense layer of VGG-16 has 400 MB
+        del layer  # frees memory early: the first dense layer of VGG-16 has 400 MB
         while blobs:
             arrays.append(as_array(file, name, parse(file, name, schema.BlobProto(), blobs.pop(0))))
         if arrays:
@@ -192,7 +192,7 @@ def _protobuf_layers(file: Path) -> Iterator[tuple[str, list[Array]]]:
 
 
 def _fields(file: Path, wanted: Collection[int]) -> Iterator[tuple[int, bytes]]:
-    """The fields of these numbers in a message that fills a file. Their lengths are believed as far as the file goes."""
+    """The fields of these numbers in the message that a file consists of. A length beyond the end of the file is an error."""
     end = file.stat().st_size
     with file.open("rb") as opened:
         for _ in range(MAX_FIELDS):
@@ -232,7 +232,7 @@ def parse(file: Path, where: str, message: Any, content: bytes) -> Any:
 
 
 def as_array(file: Path, where: str, blob: Any) -> Array:
-    """The numbers of a BlobProto in its shape, in the form of today or the old one with four axes."""
+    """The numbers of a BlobProto in its shape, which is in the new form or in the old one with four axes."""
     if len(blob.shape.dim) > MAX_AXES:
         fail(file, where, f"at most {MAX_AXES} axes", f"{len(blob.shape.dim):,}")
     old = (blob.num, blob.channels, blob.height, blob.width)
@@ -277,7 +277,7 @@ def read_mean(file: Path, channels: int) -> tuple[float, ...]:
     a = a[0] if a.ndim == 4 and len(a) == 1 else a
     if a.dtype.kind != "f" or a.ndim not in (1, 3) or len(a) != channels or not a.size:
         fail(file, "mean", f"floats of shape ({channels}) or ({channels}, height, width)", f"{a.dtype} of shape {a.shape}")
-    with np.errstate(all="ignore"):  # what comes of it is refused here
+    with np.errstate(all="ignore"):  # the result is checked here
         values = np.mean(a.reshape(channels, -1), axis=1, dtype=np.float64)
     if not np.isfinite(values).all():
         fail(file, "mean", "finite numbers", "NaN or infinity")

@@ -15,7 +15,7 @@ from .files import fail, in_test, listed
 
 @dataclass(frozen=True)
 class Source:
-    """An input: (samples, channels, height, width), if the description says so; and what a data layer does to it."""
+    """An input: (samples, channels, height, width), if the description says it, and what a data layer does to it."""
 
     dims: Sequence[int] | None
     transform: Any = field(default_factory=schema.TransformationParameter)
@@ -32,8 +32,8 @@ class Step:
 class Graph:
     """Which layer reads what another one makes.
 
-    A blob may be written again and again ("in place"): a layer reads what the last layer before it wrote. So values are known
-    by a key, the name of the layer that makes them, and `blobs` says which of them a blob holds.
+    Several layers may write to one blob, one after the other ("in place"): a layer reads what the last layer before it wrote.
+    So a value has a key, the name of the layer that makes it, and `blobs` has the key of the value that a blob holds.
     """
 
     def __init__(self, net: Any, file: Path):
@@ -63,7 +63,7 @@ class Graph:
 
     def _add(self, layer: Any) -> None:
         if layer.type in ("Accuracy", "HDF5Output", "Silence") or layer.type.endswith("Loss"):
-            return  # for training and testing; no part of the network
+            return  # for training and testing, not part of the network
         for blob in layer.bottom:
             if blob not in self.blobs:
                 fail(self.file, layer.name, f"a layer before it that makes {blob!r}, which it reads", "none")

@@ -52,7 +52,7 @@ Converter = Callable[[Net, Any, list[Value]], Value]
 
 
 def _one(make: Callable[[Any, Value, Weights], Module]) -> Converter:
-    """A layer that is one module, which `make` makes for its parameters, its input and the weights."""
+    """A layer that is one module; `make` makes it from the layer, its input and the weights."""
     return lambda net, layer, values: net.draft.add(layer.name, values[0], make(layer, values[0], net.weights))
 
 

@@ -24,8 +24,8 @@ class LayerConfig:
     kind: str  # the name of its class
     config: Mapping[str, Any]
     where: str
-    path: tuple[str, ...]  # its name, behind those of the models that it is in
-    keys: tuple[str, ...]  # the same, as weights of Keras 3 name it
+    path: tuple[str, ...]  # the names of the models that it is in, then its own
+    keys: tuple[str, ...]  # the same in the names that weights of Keras 3 have
 
     @property
     def name(self) -> str:
@@ -55,7 +55,7 @@ class LayerConfig:
         return float(value)
 
     def numbers(self, key: str, count: int, default: Any = None) -> np.ndarray[Any, np.dtype[np.float64]]:
-        """So many numbers, or one for all. NumPy's may come in an object: {"value": 6.0}, {"config": {"value": 6.0}}."""
+        """`count` numbers, or one for all. A number of NumPy is in an object: {"value": 6.0}, {"config": {"value": 6.0}}."""
         value = self.config.get(key, default)
         for inner in ("config", "value"):
             value = value[inner] if isinstance(value, Mapping) and inner in value else value
@@ -74,7 +74,7 @@ class LayerConfig:
         return value
 
     def last(self, key: str, shape: Shape, default: int = -1) -> None:
-        """Refuses an axis that is not the last, that of the channels."""
+        """Refuse an axis that is not the last one, the channels."""
         axis = self.config.get(key, default)
         axis = axis[0] if isinstance(axis, list) and len(axis) == 1 else axis
         if axis not in (-1, len(shape)) or isinstance(axis, bool):
@@ -82,7 +82,7 @@ class LayerConfig:
 
 
 def layer_config(spec: Any, where: str, model: LayerConfig | None = None, used: Counter[str] | None = None) -> LayerConfig:
-    """The layer of `model` that `spec` describes, or the model itself. `used` counts classes, by which keys are told apart."""
+    """The layer of `model` that `spec` describes, or the model itself. `used` counts the classes so far, for the keys."""
     path, keys = (model.path, model.keys) if model else ((), ())
     here = f"{where}: {'/'.join(path) or 'model'}"
     kind = spec.get("class_name") if isinstance(spec, Mapping) else None
@@ -117,7 +117,7 @@ def _snake(kind: str) -> str:
 
 
 def children_of(model: LayerConfig) -> list[tuple[LayerConfig, Mapping[str, Any]]]:
-    """The layers of a model, each with all that is said of it."""
+    """The layers of a model, each with its whole description."""
     specs = model.config.get("layers")
     if not isinstance(specs, list) or not 1 <= len(specs) <= MAX_LAYERS:
         model.fail(f"layers: expected a list of up to {MAX_LAYERS} layers, found {brief(specs)}")

@@ -28,7 +28,7 @@ CONFIG, METADATA, WEIGHTS = ARCHIVE = ("config.json", "metadata.json", "model.we
 
 @contextmanager
 def opened(path: Path) -> Iterator[tuple[Any, Arrays]]:
-    """The description of the net, None where there are weights alone, and its arrays."""
+    """The description of the net, None for weights alone, and its arrays."""
     if path.is_dir():
         raise ModelFormatError(f"{path}: expected a file, found a folder; a SavedModel has to be saved as .keras first")
     refuse_pickle(path)
@@ -88,7 +88,7 @@ def parse(text: str | bytes, where: str) -> Any:
 class Arrays:
     """The arrays of a file, by layer."""
 
-    names: Sequence[str] = ()  # of layers, where the file says so
+    names: Sequence[str] = ()  # of layers, if the file says them
 
     def __init__(self, file: hdf5.File, path: str, version: str):
         if path not in file:
@@ -101,7 +101,7 @@ class Arrays:
         raise NotImplementedError
 
     def take(self, layer: LayerConfig, dtype: np.dtype[Any], **shapes: Shape | None) -> list[Array]:
-        """The arrays of these names, whose shapes have to be these; those without a shape are not read."""
+        """The arrays with these names and shapes; those without a shape are not read."""
         paths = self.of(layer)
         found = [self.file.shape(path) for path in paths]
         if len(found) != len(shapes) or any(b not in (None, a) for a, b in zip(found, shapes.values(), strict=True)):
@@ -120,7 +120,7 @@ class Arrays:
 
 
 class _Legacy(Arrays):
-    """A group for each layer, with the names of its arrays: .h5 of Keras 1 (weights alone), 2 and 3."""
+    """One group for each layer, with the names of its arrays: .h5 of Keras 1 (weights alone), 2 and 3."""
 
     def __init__(self, file: hdf5.File, path: str):
         version, backend = (file.text(path, name) for name in ("keras_version", "backend"))
@@ -139,7 +139,7 @@ class _Legacy(Arrays):
 
 
 class _Store(Arrays):
-    """layers/conv2d_1/vars/0: .weights.h5 and .keras of Keras 3. Layers are known by their class and their order."""
+    """layers/conv2d_1/vars/0: .weights.h5 and .keras of Keras 3. Layers are named by class and order."""
 
     def __init__(self, file: hdf5.File, version: str):
         super().__init__(file, "layers" if "layers" in file else "_layer_checkpoint_dependencies", version)

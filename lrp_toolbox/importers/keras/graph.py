@@ -59,7 +59,7 @@ class Caller:
         return self.net.add(name, module, y)
 
     def _functional(self, model: LayerConfig, x: Value) -> Value:
-        """Layers in the order in which they need each other."""
+        """The value of a functional model: its layers in the order in which they need each other."""
         layers = {child.path[-1]: (child, spec) for child, spec in children_of(model)}
         sources = [name for name, (child, _) in layers.items() if child.kind == "InputLayer"]
         if len(sources) != 1 or [name for name, _ in references(model, model.config.get("input_layers"))] != sources:
@@ -74,7 +74,7 @@ class Caller:
         if len(targets) != 1:
             model.fail(f"output_layers: expected one output, found {brief(model.config.get('output_layers'))}")
         mentioned = {reference for references in [*reads.values(), targets] for reference in references}
-        # The calls of an inner model may count from 1: Keras then takes the making of the model for its first call.
+        # The calls of an inner model may count from 1: then Keras counted the making of the model as its first call.
         late = {n for n, k in mentioned if (n, k) not in reads and (n, k - 1) in reads and layers[n][0].kind in MODELS}
 
         def call_of(reference: tuple[str, int]) -> tuple[str, int]:
@@ -111,9 +111,9 @@ def references(layer: LayerConfig, value: Any) -> list[tuple[str, int]]:
 
 
 def inputs_of(layer: LayerConfig, node: Any) -> list[tuple[str, int]]:
-    """What a call of a layer reads: [["conv", 0, 0, {}], …] (Keras 2), or {"args": [tensor or tensors], "kwargs": {}}.
+    """What one call of a layer reads: [["conv", 0, 0, {}], …] (Keras 2), or {"args": [tensor or tensors], "kwargs": {}}.
 
-    A sum that was written a + b has its two tensors for arguments.
+    A sum that was written a + b has two tensors as arguments.
     """
     if isinstance(node, list):
         node = [node] if node and isinstance(node[0], str) else node
@@ -127,14 +127,14 @@ def inputs_of(layer: LayerConfig, node: Any) -> list[tuple[str, int]]:
         configs = [tensor.get("config") if isinstance(tensor, Mapping) else None for tensor in tensors]
         read = [config.get("keras_history") if isinstance(config, Mapping) else config for config in configs]
         settings = [node.get("kwargs", {})]
-    for setting in settings:  # training=False and mask=None say what is so anyway
+    for setting in settings:  # training=False and mask=None are what holds here anyway
         if not isinstance(setting, Mapping) or any(setting.values()):
             layer.fail(f"inbound_nodes: expected calls without further arguments, found {brief(setting)}")
     return references(layer, read)
 
 
 def input_shape(model: LayerConfig, size: tuple[int, int] | None, channels: str | None) -> tuple[Shape, Shape]:
-    """(height, width, channel) of a picture, and the shape that the first layer takes: that, or all of it in a row."""
+    """(height, width, channel) of a picture, and the shape that the first layer takes: the same, or flattened."""
     declared = _declared(model)
     if declared is None:
         declared = [None, None, None]
@@ -157,7 +157,7 @@ def input_shape(model: LayerConfig, size: tuple[int, int] | None, channels: str 
 
 
 def _declared(model: LayerConfig) -> list[int | None] | None:
-    """The shape of a model's input as it is written down; None if it is not."""
+    """The shape of a model's input in its description; None if it is not there."""
     children = children_of(model)
     first = next((pair for pair in children if pair[0].kind == "InputLayer"), children[0])
     if first[0].kind in MODELS:

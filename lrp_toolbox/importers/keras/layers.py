@@ -50,7 +50,7 @@ class Net:
     taken: dict[str, list[Array]] = field(default_factory=dict)  # a layer that is called twice has its arrays once
 
     def add(self, name: str, module: Module, x: Value) -> Value:
-        """A new node. If the name is taken, as of a layer that is called twice, it gets a number."""
+        """A new node. If its name is taken, because the layer is called twice, it gets a number."""
         return self.draft.add(self.draft.free_name(name), x, module)
 
     def join(self, layer: LayerConfig, kind: type[Branches], inputs: Sequence[Value], shape: Shape) -> Value:
@@ -85,7 +85,7 @@ def _depthwise(net: Net, layer: LayerConfig, x: Value) -> Value:
 
 
 def _separable(net: Net, layer: LayerConfig, x: Value) -> Value:
-    """A depthwise convolution and a dense one of 1 × 1 in turn."""
+    """A depthwise convolution, then a 1 × 1 convolution."""
     shape = (*layer.pair("kernel_size"), _channels(layer, x), layer.whole("depth_multiplier", 1))
     filters = layer.whole("filters")
     across = (1, 1, shape[2] * shape[3], filters)
@@ -161,7 +161,7 @@ def _global(kind: type[MaxPool] | type[AvgPool]) -> Converter:
 
 
 def _dense(net: Net, layer: LayerConfig, x: Value) -> Value:
-    """On a map it works at every place, as a convolution of 1 × 1."""
+    """On a map it is applied at every place, like a 1 × 1 convolution."""
     units = layer.whole("units")
     w, b = net.weights_and_bias(layer, units, kernel=(x.shape[-1], units))
     return net.add(layer.name, Linear(w, b) if len(x.shape) == 1 else Conv(w[None, None], b), x)
@@ -182,7 +182,7 @@ def _rescaling(net: Net, layer: LayerConfig, x: Value) -> Value:
 
 
 def _normalization(net: Net, layer: LayerConfig, x: Value) -> Value:
-    """(x − mean) / σ, or with `invert` x σ + mean; Keras sees to σ ≥ 1e-7."""
+    """(x − mean) / σ, or with `invert` x σ + mean. Keras replaces σ < 1e-7 by 1e-7."""
     n, one_for_all = x.shape[-1], layer.config.get("axis", -1) in (None, [])
     if not one_for_all:
         layer.last("axis", x.shape)
@@ -251,7 +251,7 @@ def _flatten(net: Net, layer: LayerConfig, x: Value) -> Value:
 
 
 def _reshape(net: Net, layer: LayerConfig, x: Value) -> Value:
-    """Only what changes nothing, or flattens."""
+    """Only a reshape that changes nothing or flattens."""
     target = layer.config.get("target_shape")
     if target in ([-1], [math.prod(x.shape)]):
         return _flatten(net, layer, x)
@@ -306,7 +306,7 @@ LAYERS: dict[str, Converter] = {
     "Dropout": _dropout,
     "SpatialDropout2D": _dropout,
     "GaussianDropout": _dropout,
-    "GaussianNoise": _unchanged,  # and so on: nothing, once training is over
+    "GaussianNoise": _unchanged,  # this and the following do something in training only
     "ActivityRegularization": _unchanged,
     "RandomBrightness": _unchanged,
     "RandomContrast": _unchanged,
@@ -327,7 +327,7 @@ ACTIVATIONS: dict[str, Callable[[], Module]] = {
 
 
 def activation(layer: LayerConfig, value: Any, shape: Shape) -> Module | None:
-    """The activation that a layer brings with it: a name, or a function or layer that is written down as an object."""
+    """The activation in the config of another layer: a name, or an object that describes a function or layer."""
     if isinstance(value, Mapping):
         config = value.get("config")
         inner = layer_config({**value, "config": config if isinstance(config, Mapping) else {}}, layer.where)
