@@ -63,7 +63,7 @@ def assemble(
     nodes = passes.fuse_normalisation(passes.absorb_padding(nodes), target)
     nodes = passes.leading_to(nodes, target)
     nodes, preprocessing = passes.absorb_input_scaling(nodes, source, target, preprocessing)
-    in_dtype = [replace(n, module=_in(n.module, dtype)) if isinstance(n.module, Module) else n for n in nodes.values()]
+    in_dtype = [replace(n, module=_in(n.module, dtype)) for n in nodes.values()]
     net = build(in_dtype, source, target, where)
     card = _CARD.format(
         name=name,

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 
 from ..modules import Linear, Module
 from ..modules.base import Shape
-from ..modules.container import Branches
 from .graph import Node
 from .layout import Map
 
@@ -57,9 +56,9 @@ class Draft:
             maps = ((shape[0], 1, 1),) if isinstance(module, Linear) else flattened
         return self._enter(Node(name, (x.name,), module), Value(name, shape, maps))
 
-    def join(self, name: str, kind: type[Branches], inputs: Sequence[Value], y: Value) -> Value:
-        """A node that adds or concatenates; `y` is what comes out."""
-        return self._enter(Node(name, tuple(x.name for x in inputs), kind), Value(name, y.shape, y.maps))
+    def join(self, name: str, module: Module, inputs: Sequence[Value], y: Value) -> Value:
+        """A node with several inputs; `y` is what comes out."""
+        return self._enter(Node(name, tuple(x.name for x in inputs), module), Value(name, y.shape, y.maps))
 
     def free_name(self, name: str) -> str:
         """`name`, or if it is taken `name_2`, `name_3`, …"""

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
 from ..io import ModelFormatError
 from ..modules import Graph, Identity, Module, Sequential
-
-MOST_LAYERS = 10_000  # that a file may describe
-MOST_NUMBERS = 1 << 28  # in a map
 
 
 @dataclass(frozen=True)
@@ -22,8 +18,13 @@ class Node:
     inputs: tuple[str, ...]
     module: Module
 
+    @property
+    def kind(self) -> str:
+        """The name of the module's class, in lower case."""
+        return type(self.module).__name__.lower()
 
-def build(nodes: Sequence[Node], source: str, target: str, where: str = "net") -> Graph:
+
+def build(nodes: Iterable[Node], source: str, target: str, where: str = "net") -> Graph:
     """The net from the value named `source` to the one named `target`, which a node of that name makes.
 
     Nodes that `target` does not depend on are left out. Raises ModelFormatError, which begins with `where`, for names that
@@ -38,12 +39,6 @@ def build(nodes: Sequence[Node], source: str, target: str, where: str = "net") -
     if all(by_name[name].inputs == (before,) for before, name in pairwise([source, *order])):
         return Sequential([(name, by_name[name].module) for name in order] or [("identity", Identity())])
     return Graph([(name, by_name[name].module, by_name[name].inputs) for name in order], (source,), target)
-
-
-def require_size(shape: Sequence[int], where: str) -> None:
-    """Raise ModelFormatError, which begins with `where`, if a map of that shape is larger than any that is meant."""
-    if math.prod(shape) > MOST_NUMBERS:
-        raise ModelFormatError(f"{where}: expected a map of at most {MOST_NUMBERS} numbers, found {tuple(shape)}")
 
 
 def _in_order(by_name: dict[str, Node], source: str, target: str, where: str) -> list[str]:

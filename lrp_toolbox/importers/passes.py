@@ -13,7 +13,6 @@ import numpy as np
 
 from ..data import Preprocessing
 from ..modules import AvgPool, BatchNorm, Conv, Dropout, Flatten, Identity, MaxPool, Module, Pad, Scale, Sigmoid, SoftMax
-from ..modules.container import Branches
 from .graph import Node
 
 Nodes = Mapping[str, Node]
@@ -60,7 +59,8 @@ def absorb_padding(nodes: Nodes) -> Nodes:
     inside: dict[str, tuple[str, Border]] = {}  # of what a Pad makes: the value in the middle, and all zeros around it
     for node in nodes.values():
         known = [nonnegative.get(name, False) for name in node.inputs]
-        nonnegative[node.name] = node.module.keeps_sign(known[0]) if isinstance(node.module, Module) else all(known)
+        given = tuple(known) if node.module.several_inputs else known[0]
+        nonnegative[node.name] = node.module.output_is_nonnegative(given)
         middle, border = inside.get(node.inputs[0], (node.inputs[0], NO_BORDER))
         if isinstance(node.module, Pad):
             inside[node.name] = middle, plus(border, node.module.padding)  # type: ignore[arg-type]
@@ -69,7 +69,7 @@ def absorb_padding(nodes: Nodes) -> Nodes:
     return found
 
 
-def _padded(module: Module | type[Branches], border: Border, nonnegative: bool) -> Module | None:
+def _padded(module: Module, border: Border, nonnegative: bool) -> Module | None:
     """The layer with `border` as further padding; None if that is not the same."""
     if isinstance(module, Conv):
         return replace(module, padding=plus(border, module.padding))  # type: ignore[arg-type]

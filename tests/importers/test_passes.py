@@ -45,7 +45,7 @@ def test_zeros_around_a_map_are_absorbed_only_where_that_is_the_same(rng, pads, 
 
 
 def test_a_map_that_others_read_keeps_its_zeros():
-    nodes = chain(lrp.Pad(1), lrp.Conv(np.ones((3, 3, 1, 1)))) | {"sum": Node("sum", ("0", "0"), lrp.Add)}
+    nodes = chain(lrp.Pad(1), lrp.Conv(np.ones((3, 3, 1, 1)))) | {"sum": Node("sum", ("0", "0"), lrp.Sum())}
     found = passes.absorb_padding(nodes)
     assert found["1"].inputs == ("x",)
     assert found["sum"] == nodes["sum"]
@@ -73,7 +73,7 @@ def test_scales_at_the_input_join_the_preprocessing(rng, same, following):
 
 
 def test_a_scaling_that_is_not_the_only_reader_of_the_input_stays():
-    nodes = chain(lrp.Scale(np.full(3, 2.0), np.ones(3))) | {"sum": Node("sum", ("0", "x"), lrp.Add)}
+    nodes = chain(lrp.Scale(np.full(3, 2.0), np.ones(3))) | {"sum": Node("sum", ("0", "x"), lrp.Sum())}
     before = lrp.Preprocessing((2, 2))
     assert passes.absorb_input_scaling(nodes, "x", "sum", before) == (nodes, before)
 
@@ -87,7 +87,7 @@ def test_a_normalisation_in_two_layers_becomes_one(rng):
     assert [type(node.module) for node in found.values()] == [lrp.ReLU, lrp.BatchNorm]
     np.testing.assert_allclose(forward(found, "2", x), forward(nodes, "2", x), rtol=1e-9, atol=1e-12)
     assert passes.fuse_normalisation(nodes, "1") == nodes  # it is the output
-    read = nodes | {"sum": Node("sum", ("1", "2"), lrp.Add)}
+    read = nodes | {"sum": Node("sum", ("1", "2"), lrp.Sum())}
     assert passes.fuse_normalisation(read, "sum") == read  # another layer reads it
     scaled = nodes | {"1": replace(nodes["1"], module=replace(norm, gamma=np.ones(3)))}
     assert passes.fuse_normalisation(scaled, "2") == scaled

@@ -22,7 +22,7 @@ except ModuleNotFoundError as error:
 
 from ...data import Preprocessing
 from ...io import Model, ModelFormatError
-from ...modules.base import as_pair
+from ...kernels.windows import as_pair
 from ..assemble import assemble, choose
 from ..draft import Draft, Value
 from ..errors import ArgumentNeededError

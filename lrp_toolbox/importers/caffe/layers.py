@@ -22,17 +22,17 @@ class Net:
     draft: Draft
     weights: Weights
 
-    def join(self, name: str, inputs: list[Value], kind: type[modules.Add] | type[modules.Concat]) -> Value:
+    def join(self, name: str, inputs: list[Value], module: Module) -> Value:
         """A node that adds or concatenates, and its value."""
-        fit = [(x.shape, x.maps) if kind is modules.Add else x.shape[:-1] for x in inputs]
+        fit = [(x.shape, x.maps) if isinstance(module, modules.Sum) else x.shape[:-1] for x in inputs]
         if any(f != fit[0] for f in fit):
             raise ValueError(f"expected inputs that fit together, found the shapes {listed(str(x.shape) for x in inputs)}")
         if len(inputs) == 1:
             return inputs[0]
-        if kind is modules.Add:
-            return self.draft.join(name, kind, inputs, inputs[0])
+        if isinstance(module, modules.Sum):
+            return self.draft.join(name, module, inputs, inputs[0])
         channels, maps = sum(x.shape[-1] for x in inputs), sum((x.maps for x in inputs), ())
-        return self.draft.join(name, kind, inputs, Value(name, (*inputs[0].shape[:-1], channels), maps))
+        return self.draft.join(name, module, inputs, Value(name, (*inputs[0].shape[:-1], channels), maps))
 
     def flattened(self, name: str, x: Value) -> Value:
         return self.draft.add(name, x, modules.Flatten()) if x.is_map else x
@@ -172,7 +172,7 @@ def _flatten(net: Net, layer: Any, values: list[Value]) -> Value:
 def _concat(net: Net, layer: Any, values: list[Value]) -> Value:
     p = layer.concat_param
     require_channel_axis(values[0], p.concat_dim if p.HasField("concat_dim") else p.axis)
-    return net.join(layer.name, values, modules.Concat)
+    return net.join(layer.name, values, modules.Concatenation())
 
 
 def _eltwise(net: Net, layer: Any, values: list[Value]) -> Value:
@@ -184,7 +184,7 @@ def _eltwise(net: Net, layer: Any, values: list[Value]) -> Value:
     for k, (c, x) in enumerate(zip(p.coeff, values, strict=False)):
         if c != 1:
             values[k] = net.draft.add(f"{layer.name}/{k + 1}", x, modules.Scale(np.full(x.shape[-1:], c, net.weights.dtype)))
-    return net.join(layer.name, values, modules.Add)
+    return net.join(layer.name, values, modules.Sum())
 
 
 LAYERS: dict[str, Converter] = {

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...io import ModelFormatError, brief
-from ...modules.base import Shape, as_pair
+from ...kernels.windows import as_pair
+from ...modules.base import Shape
 from ..draft import MAX_LAYERS, MAX_NUMBERS, Value
 from ..errors import ArgumentNeededError
 from .config import MODELS, LayerConfig, children_of

@@ -12,11 +12,10 @@ import numpy as np
 from ...backend import Array
 from ...io import brief
 from ...modules import (
-    Add,
     AvgPool,
     BatchNorm,
     ClippedReLU,
-    Concat,
+    Concatenation,
     Conv,
     Dropout,
     Flatten,
@@ -30,10 +29,10 @@ from ...modules import (
     Scale,
     Sigmoid,
     SoftMax,
+    Sum,
     Tanh,
 )
 from ...modules.base import Shape
-from ...modules.container import Branches
 from ..draft import Draft, Value
 from ..passes import NO_BORDER, Border
 from .config import LayerConfig, layer_config
@@ -53,8 +52,8 @@ class Net:
         """A new node. If its name is taken, because the layer is called twice, it gets a number."""
         return self.draft.add(self.draft.free_name(name), x, module)
 
-    def join(self, layer: LayerConfig, kind: type[Branches], inputs: Sequence[Value], shape: Shape) -> Value:
-        return self.draft.join(self.draft.free_name(layer.name), kind, inputs, Value("", shape))
+    def join(self, layer: LayerConfig, module: Module, inputs: Sequence[Value], shape: Shape) -> Value:
+        return self.draft.join(self.draft.free_name(layer.name), module, inputs, Value("", shape))
 
     def weights(self, layer: LayerConfig, **shapes: Shape | None) -> list[Array]:
         """The arrays of a layer, by name and shape. Those without a shape are stored, but not needed and not read."""
@@ -271,14 +270,14 @@ def _dropout(net: Net, layer: LayerConfig, x: Value) -> Value:
 def _add(net: Net, layer: LayerConfig, inputs: Sequence[Value]) -> Value:
     if len({x.shape for x in inputs}) != 1:
         layer.fail(f"expected inputs of one shape, found {', '.join(str(x.shape) for x in inputs) or 'none'}")
-    return net.join(layer, Add, inputs, inputs[0].shape)
+    return net.join(layer, Sum(), inputs, inputs[0].shape)
 
 
 def _concatenate(net: Net, layer: LayerConfig, inputs: Sequence[Value]) -> Value:
     if len({x.shape[:-1] for x in inputs}) != 1:
         layer.fail(f"expected inputs that differ in their channels only, found {', '.join(str(x.shape) for x in inputs)}")
     layer.last("axis", inputs[0].shape)
-    return net.join(layer, Concat, inputs, (*inputs[0].shape[:-1], sum(x.shape[-1] for x in inputs)))
+    return net.join(layer, Concatenation(), inputs, (*inputs[0].shape[:-1], sum(x.shape[-1] for x in inputs)))
 
 
 Converter = Callable[[Net, LayerConfig, Value], Value]
