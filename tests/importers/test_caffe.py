@@ -398,13 +398,14 @@ def test_batch_norm_and_scale_are_one(tmp_path):
     c = np.ones(4)
     weights = {"bn": [c, c, np.ones(1)], "scale": [2 * c, 3 * c]}
     model = toy(tmp_path, norm.replace("OTHER", "conv"), weights)
-    assert isinstance(model.net["sum"]["scale"], lrp.BatchNorm)
+    assert isinstance(model.net["scale"], lrp.BatchNorm)
+    assert "bn" not in model.net.names
     x = random_input(model)
-    relu = model.net[:2].forward(x)
-    np.testing.assert_allclose(model.net[:3].forward(x), 2 * (relu - 1) / np.sqrt(1 + 1e-5) + 3 + relu, rtol=1e-4, atol=1e-5)
+    relu = model.net.cut("relu")[0].forward(x)
+    np.testing.assert_allclose(model.net.cut("sum")[0].forward(x), 2 * (relu - 1) / np.sqrt(1 + 1e-5) + 3 + relu, rtol=1e-4, atol=1e-5)
     model = toy(tmp_path, norm.replace("OTHER", "bn"), weights)  # which is read once more, and so stays as it is
-    np.testing.assert_allclose(model.net[:4].forward(x), 3 * (relu - 1) / np.sqrt(1 + 1e-5) + 3, rtol=1e-4, atol=1e-5)
-    assert model.net.names[:4] == ("conv", "relu", "bn", "sum")
+    np.testing.assert_allclose(model.net.cut("sum")[0].forward(x), 3 * (relu - 1) / np.sqrt(1 + 1e-5) + 3, rtol=1e-4, atol=1e-5)
+    assert model.net.names[:5] == ("conv", "relu", "bn", "scale", "sum")
 
 
 @pytest.mark.parametrize(
@@ -706,13 +707,19 @@ def test_layers_that_do_not_fit_together_are_refused(tmp_path):
         toy(tmp_path, mask.replace('"InnerProduct" bottom: "conv"', '"InnerProduct" bottom: "mask"'), output="fc")
 
 
-def test_a_network_that_would_not_end_is_refused(tmp_path):
+def test_a_network_of_values_that_are_shared_has_each_layer_once(tmp_path):
     lines = ['input: "r0" input_dim: [1, 3, 1, 1]']
-    for k in range(1, 60):  # each reads the two before it, over a detour: copies of copies of copies
-        lines.append(files.text("TanH", f"t{k}", [f"r{k - 1}"], [f"t{k}"]))
-        lines.append(files.text("Eltwise", f"r{k}", [f"t{k}", f"t{k - 1}" if k > 1 else "r0"], [f"r{k}"]))
-    with pytest.raises(ModelFormatError, match=r"toy\.prototxt: .* would not end"):
-        toy(tmp_path, "\n".join(lines), ignore=["*"], output="r59")
+    for k in range(1, 60):  # each sum reads the two values before it: with copies there would be 10¹² layers
+        lines.append(files.text("Eltwise", f"r{k}", [f"r{k - 1}", f"r{max(k - 2, 0)}"], [f"r{k}"], HALVES))
+    model = toy(tmp_path, "\n".join(lines), ignore=["*"], output="r59")
+    assert len(set(model.net.names)) == len(model.net) <= 3 * 59 + 1
+    x = np.array([[[1.0, -2.0, 4.0]]], np.float32)
+    np.testing.assert_allclose(model.net.forward(x), x[0, 0], rtol=1e-5)  # means of means
+    e = lrp.explain(model.net, x, 0, lrp.Z())
+    np.testing.assert_allclose(e.R, [[[1, 0, 0]]], rtol=1e-5)
+
+
+HALVES = "eltwise_param { coeff: 0.5 coeff: 0.5 }"
 
 
 @pytest.mark.parametrize(
