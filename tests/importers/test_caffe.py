@@ -402,7 +402,8 @@ def test_batch_norm_and_scale_are_one(tmp_path):
     assert "bn" not in model.net.names
     x = random_input(model)
     relu = model.net.cut("relu")[0].forward(x)
-    np.testing.assert_allclose(model.net.cut("sum")[0].forward(x), 2 * (relu - 1) / np.sqrt(1 + 1e-5) + 3 + relu, rtol=1e-4, atol=1e-5)
+    expected = 2 * (relu - 1) / np.sqrt(1 + 1e-5) + 3 + relu
+    np.testing.assert_allclose(model.net.cut("sum")[0].forward(x), expected, rtol=1e-4, atol=1e-5)
     model = toy(tmp_path, norm.replace("OTHER", "bn"), weights)  # which is read once more, and so stays as it is
     np.testing.assert_allclose(model.net.cut("sum")[0].forward(x), 3 * (relu - 1) / np.sqrt(1 + 1e-5) + 3, rtol=1e-4, atol=1e-5)
     assert model.net.names[:5] == ("conv", "relu", "bn", "scale", "sum")

@@ -235,7 +235,7 @@ def test_caffenet_is_what_its_prototxt_says(data, tmp_path):
     ours = zoo.caffenet.of(imported.net, [str(k) for k in range(1000)])
     x = rng.standard_normal(ours.preprocessing.shape, dtype=np.float32) * 60
     np.testing.assert_array_equal(ours.net.forward(x), imported.net.forward(x))
-    kinds = [[type(place.module) for place in lrp.lrp_cmp().resolve(net, x.shape).places] for net in (ours.net, imported.net)]
+    kinds = [[type(layer.module) for layer in lrp.lrp_cmp().resolve(net, x.shape).layers] for net in (ours.net, imported.net)]
     assert kinds[0] == kinds[1]
 
 
