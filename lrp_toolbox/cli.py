@@ -7,6 +7,7 @@ import dataclasses
 import inspect
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -226,48 +227,51 @@ def _add_imports(frameworks: Any) -> None:
     command = frameworks.add_parser("caffe", help="a .prototxt and its .caffemodel or .caffemodel.h5")
     command.add_argument("prototxt", type=Path, metavar="PROTOTXT")
     command.add_argument("weights", type=Path, metavar="CAFFEMODEL")
-    _add_preparation(command, "numbers, one a channel, or a .binaryproto or .npy, each channel of which is averaged")
+    _add_input_scaling(command, "numbers, one a channel, or a .binaryproto or .npy, of which each channel is averaged")
     _add_scale_and_size(command)
-    command.add_argument("--blob", metavar="NAME", help="what is explained, of a network with several outputs")
+    command.add_argument("--blob", metavar="NAME", help="which output is explained, if the network has several")
     command.add_argument(
-        "--ignore", action="append", default=[], metavar="PATTERN", help="layers with weights that PROTOTXT has not"
+        "--ignore", action="append", default=[], metavar="PATTERN", help="layers in CAFFEMODEL that PROTOTXT does not have"
     )
     command.set_defaults(run=_import_caffe)
     command.words["output"] = "--blob"  # what read_caffe calls output
 
     command = frameworks.add_parser("keras", help="a .keras, .h5 or .weights.h5")
     command.add_argument("file", type=Path, metavar="FILE")
-    _add_preparation(command, "numbers, one a channel")
+    _add_input_scaling(command, "numbers, one a channel")
     _add_scale_and_size(command)
-    command.add_argument("--architecture", metavar="FILE", help="of weights alone: what model.to_json() said; or vgg16, vgg19")
+    command.add_argument(
+        "--architecture", metavar="FILE", help="for weights alone: the text of model.to_json(); or vgg16, or vgg19"
+    )
     command.set_defaults(run=_import_keras)
 
     command = frameworks.add_parser("torch", help="a state_dict of torchvision's VGG or AlexNet, as .safetensors or .npz")
     command.add_argument("file", type=Path, metavar="FILE")
-    _add_preparation(command, "numbers, one a channel; default: 255 · (0.485, 0.456, 0.406)")
+    _add_input_scaling(command, "numbers, one a channel; default: 255 · (0.485, 0.456, 0.406)")
     command.add_argument(
-        "--std", type=_numbers_or_file, help="what to divide by after that; default: 255 · (0.229, 0.224, 0.225)"
+        "--std", type=_numbers_or_file, help="what to divide the difference by; default: 255 · (0.229, 0.224, 0.225)"
     )
     command.set_defaults(run=_import_torch)
 
 
-def _add_preparation(command: argparse.ArgumentParser, mean: str) -> None:
+def _add_input_scaling(command: argparse.ArgumentParser, mean: str) -> None:
     command.add_argument(
         "-o", "--output", type=Path, required=True, metavar="FOLDER", help="the model, for example models/mine"
     )
+    command.add_argument("--overwrite", action="store_true", help="replace the model that is in FOLDER")
     command.add_argument(
         "--labels", type=Path, metavar="FILE", help="the classes: a line for each, or imagenet_class_index.json"
     )
     command.add_argument("--mean", type=_numbers_or_file, help=f"what to subtract from pixels of 0 to 255: {mean}")
-    command.add_argument("--channels", choices=("RGB", "BGR", "L"), help="their order; L is grey")
+    command.add_argument("--channels", choices=("RGB", "BGR", "L"), help="the order of the channels; L is grey")
     command.add_argument(
         "--fit", choices=("warp", "crop"), help="whether photographs are warped to the size, or cut; default: warp"
     )
 
 
 def _add_scale_and_size(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--scale", type=float, help="what to multiply by after that")
-    command.add_argument("--size", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), help="of the input")
+    command.add_argument("--scale", type=float, help="what to multiply the difference by")
+    command.add_argument("--size", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), help="the size of the input")
 
 
 def _numbers_or_file(text: str) -> Path | tuple[float, ...]:
@@ -279,50 +283,93 @@ def _numbers_or_file(text: str) -> Path | tuple[float, ...]:
 
 
 def _import_caffe(a: argparse.Namespace) -> None:
-    from .importers.caffe import read_caffe
+    def read(**given: Any) -> Model:
+        from .importers.caffe import read_caffe
 
-    given = _before_import(a)
-    _finish_import(read_caffe(a.prototxt, a.weights, output=a.blob, ignore=a.ignore, **given), a.output)
+        return read_caffe(a.prototxt, a.weights, output=a.blob, ignore=a.ignore, **given)
+
+    _import(a, read)
 
 
 def _import_keras(a: argparse.Namespace) -> None:
-    from .importers.keras import read_keras
+    def read(**given: Any) -> Model:
+        from .importers.keras import read_keras
 
-    given = _before_import(a)
-    _require_numbers(a, "mean")
-    _finish_import(read_keras(a.file, a.architecture, **given), a.output)
+        return read_keras(a.file, a.architecture, **given)
+
+    _import(a, read, numbers=("mean",))
 
 
 def _import_torch(a: argparse.Namespace) -> None:
-    from .importers.torch import read_torch
+    def read(**given: Any) -> Model:
+        from .importers.torch import read_torch
 
-    given = _before_import(a)
-    _require_numbers(a, "mean", "std")
-    _finish_import(read_torch(a.file, **given), a.output)
+        return read_torch(a.file, **given)
 
-
-def _require_numbers(a: argparse.Namespace, *options: str) -> None:
-    for option in options:
-        if isinstance(value := getattr(a, option), Path):
-            raise ValueError(f"--{option}: expected numbers, one a channel, got {str(value)!r}")
+    _import(a, read, numbers=("mean", "std"))
 
 
-def _before_import(a: argparse.Namespace) -> dict[str, Any]:
-    """What is said of photographs and classes. Raises ValueError if the output is a folder of something else."""
-    require_model_folder(a.output)
+def _import(a: argparse.Namespace, read: Callable[..., Model], numbers: Sequence[str] = ()) -> None:
+    """Read a model and save it. `numbers`: the options that may not be files."""
+    _require_new_model(a)
+    _require_numbers(a, numbers)
     options = ("labels", "mean", "std", "scale", "channels", "fit", "size")
     given = {name: value for name in options if (value := getattr(a, name, None)) is not None}
     if "labels" in given:
         given["labels"] = read_labels(given["labels"])
     if "size" in given:
         given["size"] = tuple(given["size"])
-    return given
+    assumed: dict[str, Any] = {}
+    _finish_import(read(**given, assumed=assumed), a.output, assumed)
 
 
-def _finish_import(model: Model, output: Path) -> None:
+def _require_new_model(a: argparse.Namespace) -> None:
+    """Raise ValueError if the output is a folder of something else, or a model that may not be overwritten."""
+    require_model_folder(a.output)
+    if (a.output / "model.json").exists() and not a.overwrite:
+        raise FileExistsError(f"{a.output}: there is a model already; --overwrite replaces it")
+
+
+def _require_numbers(a: argparse.Namespace, options: Sequence[str]) -> None:
+    for option in options:
+        if isinstance(value := getattr(a, option), Path):
+            raise ValueError(f"--{option}: expected numbers, one a channel, got {str(value)!r}")
+
+
+ASSUMPTIONS = {  # what an assumed argument means
+    "mean": "is subtracted from pixels of 0 to 255",
+    "std": "divides the difference",
+    "scale": "multiplies the difference",
+    "channels": "is the order of the channels",
+    "fit": "is how photographs get the size of the input",
+    "labels": "names the classes; without it they have numbers",
+}
+
+
+def _finish_import(model: Model, output: Path, assumed: dict[str, Any]) -> None:
+    """Save the model, then say what it is and what was assumed."""
     model = dataclasses.replace(model, name=output.resolve().name)
+    missing = [parent for parent in output.parents if not parent.exists()]
+    try:
+        folder = save(model, output)
+    except BaseException:  # Ctrl-C, too, leaves nothing behind
+        for parent in missing:
+            with suppress(OSError):
+                parent.rmdir()
+        raise
     _print_model(model)
-    print(f"model: {save(model, output)}")
+    if assumed:
+        print("assumed, because neither the files nor an option said it:")
+        rows = [(f"  --{name}", _as_option(assumed[name]), text) for name, text in ASSUMPTIONS.items() if name in assumed]
+        print(table(rows, left=3))
+    print(f"model: {folder}")
+
+
+def _as_option(value: Any) -> str:
+    """A value as it is typed."""
+    if isinstance(value, tuple):
+        return ",".join(map(_as_option, value))
+    return "FILE" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
 # ---- lrp experiment --------------------------------------------------------------------------------------------------

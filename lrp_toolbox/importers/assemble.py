@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 import numpy as np
 
 from ..data import Preprocessing
-from ..io import Model, ModelFormatError, brief
-from ..modules import Module
+from ..io import Logits, Model, ModelFormatError, brief
+from ..modules import Module, Sigmoid, SoftMax
 from ..zoo import class_names
 from . import passes
 from .draft import Draft, Value
@@ -57,8 +57,10 @@ def assemble(
     if labels is None:
         assumed["labels"] = None
     nodes, source, target, end = passes.leading_to(draft.nodes, output.name), draft.source.name, output.name, ""
+    meaning: Logits | None = None
     if logits:
         nodes, target, dropped = passes.drop_last_activation(nodes, target)
+        meaning = MEANING[type(dropped.module)] if dropped else None
         end = f" Its {dropped.kind} at the end is left off: the outputs are logits." if dropped else ""
     nodes = passes.fuse_normalisation(passes.absorb_padding(nodes), target)
     nodes = passes.leading_to(nodes, target)
@@ -78,8 +80,11 @@ def assemble(
         outputs=output.shape[0],
         assumed=", ".join(assumed) or "nothing",
     )
-    return Model(name, net, class_names(labels, output.shape[0]), preprocessing, f"{origin}.{end}", card)
+    classes = class_names(labels, output.shape[0])
+    return Model(name, net, classes, preprocessing, f"{origin}.{end}", card, logits=meaning)
 
+
+MEANING: dict[type[Module], Logits] = {SoftMax: "exclusive", Sigmoid: "independent"}  # of logits, by what was left off
 
 _CARD = """\
 # {name}

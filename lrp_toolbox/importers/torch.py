@@ -29,8 +29,8 @@ from ..modules.base import Shape
 from ..zoo import VGG_BLOCKS
 from .assemble import assemble, choose
 from .draft import MAX_NUMBERS, Draft, Value
-from .errors import refuse_pickle
 from .layout import channel_order, flattened_rows, kernel
+from .pickles import refuse_pickle
 
 File = str | os.PathLike[str]
 Row = tuple[type[Module], dict[str, Any]]  # kind, and its options but for weights

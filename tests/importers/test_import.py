@@ -259,8 +259,8 @@ def test_errors_name_the_options_of_the_command(data, capsys, tmp_path):
     det2 = ["caffe", mtcnn / "det2.prototxt", mtcnn / "det2.caffemodel"]
     lenet, keras = ["caffe", *caffe(data, "lenet")], ["keras", KERAS_FILES / "branches.h5"]
     for arguments, message in [
-        (det2, "found another; --ignore PATTERN leaves it out"),
-        ([*det2, "--ignore", "conv5-3"], "expected one output, found 2, conv5-2, prob1; say which one, --blob NAME"),
+        (det2, "found another; --ignore leaves it out"),
+        ([*det2, "--ignore", "conv5-3"], "expected one output, found 2, conv5-2, prob1; say which one, --blob"),
         ([*lenet, "--blob", "fc9"], "error: --blob: expected one of data, conv1,"),
         ([*lenet, "--channels", "RGB"], "error: --channels: expected RGB, BGR or L, as many as the input of"),
         ([*lenet, "--scale", "-1"], "error: --scale: expected a number > 0"),
@@ -268,7 +268,7 @@ def test_errors_name_the_options_of_the_command(data, capsys, tmp_path):
         ([*keras, "--size", "9", "9"], "error: --size: expected one that fits [8, 8, 3]"),
         ([*keras, "--mean", "1,2"], "error: --mean: expected a number for each of RGB"),
         ([*keras, "--architecture", "vgg16"], "error: --architecture: expected none, since"),
-        (["keras", without], "found weights alone; give --architecture FILE, the file of model.to_json()"),
+        (["keras", without], "found weights alone; give --architecture, the file of model.to_json()"),
     ]:
         code, _, err = run(capsys, "import", *arguments, "-o", "new")
         assert (code, err.count("\n")) == (2, 1)

@@ -111,6 +111,7 @@ def test_the_end_is_said_and_can_be_kept(keras_3):
     model = read(keras_3, "dense", ".keras", labels=["a", "b", "c", "d"])
     assert "softmax at the end is left off: the outputs are logits" in model.card
     assert model.classes == ("a", "b", "c", "d")
+    assert model.logits == "exclusive"
     with pytest.raises(TypeError, match="explain the logits"):
         lrp.explain(read(keras_3, "dense", ".keras", logits=False), np.ones((4, 4, 3), "float32"))
 

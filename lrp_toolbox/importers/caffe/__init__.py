@@ -25,7 +25,6 @@ from ...io import Model, ModelFormatError
 from ...kernels.windows import as_pair
 from ..assemble import assemble, choose
 from ..draft import Draft, Value
-from ..errors import ArgumentNeededError
 from ..layout import channel_order
 from .files import Weights, fail, read_description, read_mean, read_weights, require_finite
 from .graph import Graph, Step
@@ -132,7 +131,7 @@ def _convert(net: Net, graph: Graph, steps: Sequence[Step], end: str) -> Value:
         y = net.flattened(net.draft.free_name(f"{end}/flatten"), y)
     if y.is_map or any(h * w > 1 for _, h, w in y.maps):
         problem = f"{file}: {end}: expected one number for each class, found maps, {y.shape}"
-        raise ArgumentNeededError(problem, "give another {output} or {size}")
+        raise ModelFormatError(f"{problem}; give another output= or size=(height, width)")
     return y
 
 
@@ -146,7 +145,7 @@ def _draft(graph: Graph, key: str, steps: Sequence[Step], weights: Weights, size
     if dims is None:
         if not (crop or size):
             problem = f"{graph.file}: {key}: expected the size of the input, found a data layer"
-            raise ArgumentNeededError(problem, "give {size}")
+            raise ModelFormatError(f"{problem}; give size=(height, width)")
         convs = [step.layer for step in steps if step.layer.type == "Convolution" and step.inputs == (key,)]
         stored = [(weights.arrays.get(conv.name, []), conv.convolution_param.group) for conv in convs]
         depths = [arrays[0].shape[1] * groups for arrays, groups in stored if arrays and arrays[0].ndim == 4]
@@ -169,7 +168,7 @@ def _data_mean(file: Path, source: Value, transform: Any) -> tuple[float, ...]:
     """The mean that the data layer says, one number a channel."""
     if transform.mean_file:
         problem = f"{file}: {source.name}: expected a mean, found the name of a file with it, {transform.mean_file!r}"
-        raise ArgumentNeededError(problem, "give a copy of that file, {mean}")
+        raise ModelFormatError(f"{problem}; give a copy of that file, mean=")
     values, channels = tuple(transform.mean_value), source.shape[2]
     if len(values) not in (1, channels):
         fail(file, source.name, f"a mean_value for each of {channels} channels", f"{len(values)}")

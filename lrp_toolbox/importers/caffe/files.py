@@ -20,7 +20,7 @@ from ...io import BROKEN, ModelFormatError, brief, read_at_most
 from ...modules.base import Shape
 from .. import hdf5
 from ..draft import MAX_LAYERS
-from ..errors import ArgumentNeededError, refuse_pickle
+from ..pickles import refuse_pickle
 from . import schema
 
 
@@ -130,7 +130,7 @@ class Weights:
             if layer not in names and not any(fnmatchcase(layer, pattern) for pattern in ignore):
                 where = f"{self.file}: {layer}" if layer else f"{self.file}"
                 problem = f"{where}: expected the layers that {description.name} names, found another"
-                raise ArgumentNeededError(problem, "{ignore} leaves it out")
+                raise ModelFormatError(f"{problem}; ignore= leaves it out")
 
     def take(self, layer: str, *shapes: Shape) -> list[Array]:
         """The arrays of a layer in these shapes. A stored shape may have ones in front: old files have four axes."""

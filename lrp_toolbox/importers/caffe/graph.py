@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from ...io import ModelFormatError
-from ..errors import ArgumentNeededError
 from . import schema
 from .files import fail, in_test, listed
 
@@ -85,7 +84,7 @@ class Graph:
         ends = [blob for blob, key in self.blobs.items() if key not in self.readers and key not in self.sources]
         if asked is None and len(ends) != 1:
             problem = f"{self.file}: expected one output, found {len(ends)}, {listed(ends)}"
-            raise ArgumentNeededError(problem, "say which one, {output}")
+            raise ModelFormatError(f"{problem}; say which one, output=")
         if asked is not None and asked not in self.blobs:
             raise ModelFormatError(f"output: expected one of {listed(self.blobs)}, found {asked!r}; these are in {self.file}")
         return ends[0] if asked is None else asked

@@ -17,12 +17,11 @@ from typing import Any, Literal
 import numpy as np
 
 from ...data import Preprocessing
-from ...io import Model, read_at_most
+from ...io import Model, ModelFormatError, read_at_most
 from ...modules import Flatten, Scale
 from .. import hdf5
 from ..assemble import assemble, choose
 from ..draft import Draft, Value
-from ..errors import ArgumentNeededError
 from ..layout import channel_order
 from .config import MODELS, LayerConfig, children_of, layer_config
 from .files import MAX_TEXT, opened, parse
@@ -118,8 +117,10 @@ def _draft(model: LayerConfig, shape: tuple[int, ...]) -> Draft:
 def _architecture(path: Path, given: File | None) -> Any:
     """The description of a model whose weights are in `path`."""
     if given is None:
-        advice = f"give {{architecture}}, the file of model.to_json(), or one of {', '.join(VGG)}"
-        raise ArgumentNeededError(f"{path}: expected a whole model, found weights alone", advice)
+        raise ModelFormatError(
+            f"{path}: expected a whole model, found weights alone; give architecture=, the file of model.to_json(), or one of "
+            f"{', '.join(VGG)}"
+        )
     if str(given) in VGG:
         return architecture_of(str(given))
     return parse(read_at_most(Path(given), MAX_TEXT), f"{given}")

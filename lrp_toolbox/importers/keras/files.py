@@ -19,7 +19,7 @@ from ...backend import Array
 from ...io import ModelFormatError, brief
 from ...modules.base import Shape
 from .. import hdf5
-from ..errors import refuse_pickle
+from ..pickles import refuse_pickle
 from .config import LayerConfig
 
 MAX_TEXT = 1 << 26  # bytes of JSON

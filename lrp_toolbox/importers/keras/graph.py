@@ -11,7 +11,6 @@ from ...io import ModelFormatError, brief
 from ...kernels.windows import as_pair
 from ...modules.base import Shape
 from ..draft import MAX_LAYERS, MAX_NUMBERS, Value
-from ..errors import ArgumentNeededError
 from .config import MODELS, LayerConfig, children_of
 from .layers import JOINS, LAYERS, Net, activation
 
@@ -147,7 +146,7 @@ def input_shape(model: LayerConfig, size: tuple[int, int] | None, channels: str 
     if size is None and (in_a_row or None in declared[:2]):
         where = f"{model.where}: {model.name} ({model.kind}): input"
         problem = f"{where}: expected (height, width, channel), found {brief(declared)}"
-        raise ArgumentNeededError(problem, "give {size}")
+        raise ModelFormatError(f"{problem}; give size=(height, width)")
     height, width = as_pair("size", declared[:2] if size is None else size, 1)  # type: ignore[arg-type]
     depth = len(channels or "RGB") if declared[-1] is None else declared[-1] // (height * width if in_a_row else 1)
     shape = (height, width, depth)

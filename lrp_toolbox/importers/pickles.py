@@ -1,36 +1,11 @@
-"""What all importers refuse in the same words."""
+"""Pickles, which every importer refuses."""
 
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Mapping
 from pathlib import Path
 
 from ..io import BROKEN, ModelFormatError
-
-PYTHON = {"size": "size=(height, width)"}  # all others: "name="
-
-
-class ArgumentNeededError(ModelFormatError):
-    """A file that cannot be read without an argument of the importer.
-
-    `advice` names arguments in braces, "give {size}". The message has them as Python writes them; `spelled` has them in the
-    words of another caller, such as the options of a command.
-    """
-
-    def __init__(self, problem: str, advice: str):
-        self.problem, self.advice = problem, advice
-        super().__init__(self.spelled(PYTHON))
-
-    def spelled(self, names: Mapping[str, str]) -> str:
-        """The message, with these names of arguments."""
-        return f"{self.problem}; {self.advice.format_map(_Names(names))}"
-
-
-class _Names(dict[str, str]):
-    def __missing__(self, name: str) -> str:
-        return f"{name}="
-
 
 PICKLES = (".pth", ".pt", ".pkl", ".pickle", ".ckpt", ".joblib")
 
