@@ -19,7 +19,7 @@ from ..io import Model
 from ..render import Picture, save_picture
 from . import figures, report, results
 from .measure import Localise, Measurement, Occlude, Setup, chosen, outputs_of, shard, wanted
-from .paper import beside_the_paper
+from .paper import compared_with_the_paper
 from .run import digest, executing, measure, provenance
 from .store import Store
 
@@ -149,7 +149,7 @@ def table1(e: Experiment) -> None:
     print(f"{results.as_text(results.table_1(lines))}\n\n{note}\n")
     tables = {
         "Table I": results.table_1(lines),
-        "Beside the paper's Table I": beside_the_paper(lines, e.dataset),
+        "Beside the paper's Table I": compared_with_the_paper(lines, e.dataset),
         "μ_w, and places, by other choices": results.choices(found, lines),
     }
     drawn = {"Fig. 3": figures.figure_3(found, e.title, e.bins)}

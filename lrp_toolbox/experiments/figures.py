@@ -16,7 +16,7 @@ from ..metrics import Curve
 from ..render import Picture, montage
 from .measure import Localise, Setup
 from .results import BASELINE, Localised, Occluded
-from .together import attribute
+from .shared_passes import attribute
 
 # The columns (a) … (g) of Fig. 1.
 COLUMNS = (

@@ -22,8 +22,8 @@ from ..data import VOC, ImageNet, Item
 from ..io import Model, load
 from ..kernels import positive_part
 from ..metrics import localisation
+from .shared_passes import attribute
 from .store import Found, Row
-from .together import attribute
 
 Fit = Literal["warp", "crop"]
 

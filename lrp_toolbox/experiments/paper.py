@@ -41,7 +41,7 @@ def _of_the_net(method: str) -> str:
     return re.sub(r"[:,](dense|patterns)=[^,]*", "", method)
 
 
-def beside_the_paper(lines: Sequence[Line], dataset: str) -> Table:
+def compared_with_the_paper(lines: Sequence[Line], dataset: str) -> Table:
     """Table I here and, in parentheses, in the paper: numbers, and the place of each row among those that both have."""
     theirs = TABLE_I[dataset]
     common = [(line, theirs[_of_the_net(line.method)]) for line in lines if _of_the_net(line.method) in theirs]

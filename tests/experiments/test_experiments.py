@@ -28,9 +28,9 @@ from lrp_toolbox.data import VOC
 from lrp_toolbox.experiments import Experiment, Localise, Occlude, Setup, figures, results
 from lrp_toolbox.experiments import run as running
 from lrp_toolbox.experiments.measure import chosen, outputs_of, shard, wanted
-from lrp_toolbox.experiments.paper import beside_the_paper
+from lrp_toolbox.experiments.paper import compared_with_the_paper
+from lrp_toolbox.experiments.shared_passes import attribute
 from lrp_toolbox.experiments.store import Found, Row, Store
-from lrp_toolbox.experiments.together import attribute
 from lrp_toolbox.metrics import Localisation
 
 METHODS = ("uniform", "z", "alphabeta:alpha=1", "alphabeta:alpha=2", "guided_backprop", "gradient_input",
@@ -115,7 +115,7 @@ def branching_models(draw):
 
 @settings(max_examples=settings().max_examples // 3)
 @given(branching_models(), st.lists(st.integers(0, 5), min_size=1, max_size=7))
-def test_together_is_one_by_one(drawn, targets):
+def test_shared_passes_give_what_each_method_gives(drawn, targets):
     model, x, _ = drawn
     specs = (*METHODS, "excitation_backprop", "flat", "cmp:alpha=3,flat=all", "cmp:flat=1,pooling=yes", "gradient", "occlusion")
     methods = [parse_method(spec, model) for spec in specs]
@@ -547,7 +547,7 @@ def test_rows_of_the_paper_whatever_counts_as_dense():
     specs = ("cmp:alpha=1,flat=1,dense=fc*", "pattern_attribution:patterns=here", "gradient", "uniform")
     of = {spec: Localisation(n / 2 / (1 + k), n, 10 * n, 100 * n) for k, spec in enumerate(specs)}
     found = results.Localised(np.arange(2), n, of, of, {spec: spec for spec in specs})
-    rows = beside_the_paper(results.table(found, samples=10), "imagenet")[1:]
+    rows = compared_with_the_paper(results.table(found, samples=10), "imagenet")[1:]
     assert [row[:3] for row in rows] == [
         ("cmp:alpha=1,flat=1,dense=fc*", "1 (1)", "5.000 (1.704)"),
         ("pattern_attribution:patterns=here", "2 (2)", "2.500 (1.591)"),
