@@ -828,7 +828,7 @@ def test_an_interrupted_fit_loses_nothing(digits_and_model, lenet, monkeypatch):
     assert fit.images == 4
     assert not (model / "patterns.npz").exists()
     assert main(["patterns", images, "--model", str(model), "--batch", "2"]) == 0
-    assert_patterns(model, fitted(lenet.net, x), rtol=1e-5)
+    assert_patterns(model, fitted(lenet.net, x))
 
 
 def test_patterns_of_a_folder_of_photographs(tmp_path, lenet, capsys):
