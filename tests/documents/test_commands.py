@@ -1,9 +1,12 @@
-"""Every command that the README and the pages print in a block is run, on real photographs and with real models.
+"""Every command that the README and the pages print in a block is run.
 
-What takes long gets a small limit, and what a command reads lies in a folder made for it. `lrp serve` is started, asked for its
-page, and interrupted. A Dask cluster is not started here: the images are measured by then (see tests/experiments).
+Experiments run on real photographs with the real model, and on one image only. `lrp explain` has a small net in the place of
+vgg16-voc, since only time differs; test_readme.py runs it with the real one. What a command reads lies in a folder made for it.
+`lrp serve` is started, asked for its page, and interrupted. A Dask cluster is not started here: its image is measured by then
+(tests/experiments has a test with a cluster).
 """
 
+import dataclasses
 import functools
 import itertools
 import os
@@ -22,7 +25,7 @@ from PIL import Image
 
 import lrp_toolbox as lrp
 from lrp_toolbox import cli
-from lrp_toolbox.data import ImageNet
+from lrp_toolbox.data import VOC, ImageNet
 
 pytestmark = pytest.mark.slow
 
@@ -30,7 +33,6 @@ COMMAND = re.compile(r"^(?: {4}|\$ |)(lrp [a-z](?:.*\\\n)*.*)$", re.MULTILINE)
 BLOCK = re.compile(r"^```\w*\n(.*?)^```|((?:^ {4}.*\n)+)", re.MULTILINE | re.DOTALL)
 MADE = {"_build", "results", "notebooks"}
 PAGES = [ROOT / "README.md", *(p for p in sorted((ROOT / "docs").rglob("*.md")) if not MADE & set(p.parts))]
-SLOW_METHODS = ("integrated_gradients", "smoothgrad", "occlusion", "lrp methods")
 
 
 def printed(page):
@@ -76,26 +78,28 @@ def place(tmp_path_factory):
         for name in ("data/voc2007", "VOC2007", "VOCdevkit"):
             (folder / name).symlink_to(DATA / "voc2007")
         (folder / "imagenet").symlink_to(DATA / "imagenet_val")
-        lrp.save(of_imagenet(ImageNet(DATA / "imagenet_val").classes), folder.parent / "more-models" / "vgg16")
+        lrp.save(small("vgg16", ImageNet(DATA / "imagenet_val").classes), folder.parent / "for-experiments" / "vgg16")
+    model = dataclasses.replace(small("vgg16-voc", VOC.classes), example=ROOT / "models" / "vgg16-voc" / "cat.png")
+    lrp.save(model, folder.parent / "for-others" / "vgg16-voc")
     return folder
 
 
-def of_imagenet(classes):
-    """A small net of ImageNet's classes, in the place of the VGG-16 that a reader has to fetch."""
+def small(name, classes):
+    """A small net in the place of VGG-16."""
     rng = np.random.default_rng(0)
     w = lambda *shape: (rng.standard_normal(shape) / np.sqrt(np.prod(shape[:-1]))).astype(np.float32)
     layers = [lrp.Conv(w(3, 3, 3, 6), w(6), padding=1), lrp.ReLU(), lrp.Conv(w(3, 3, 6, 6), w(6), padding=1), lrp.ReLU()]
+    layers += [lrp.Conv(w(3, 3, 6, 6), w(6), padding=1), lrp.ReLU()]
     layers += [lrp.MaxPool(8), lrp.Flatten(), lrp.Linear(w(4 * 4 * 6, len(classes)), w(len(classes)))]
-    return lrp.Model(
-        "vgg16", lrp.Sequential(*layers), classes, lrp.Preprocessing((32, 32), "crop", "BGR", (104.0, 117.0, 123.0))
-    )
+    return lrp.Model(name, lrp.Sequential(*layers), classes, lrp.Preprocessing((32, 32), "crop", "BGR", (104.0, 117.0, 123.0)))
 
 
 @pytest.fixture(scope="module")
 def loaded():
     """Models are read once for all commands."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cli, "load", functools.cache(lrp.load))
+        known = functools.cache(lambda name, models: lrp.load(name))
+        patch.setattr(cli, "load", lambda name: known(name, os.environ["LRP_TOOLBOX_MODELS"]))
         yield
 
 
@@ -147,7 +151,8 @@ def importers(monkeypatch):
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 def test_it_runs(command, place, loaded, importers, monkeypatch, tmp_path, capsys):
     words, folder = list(command[1:]), place
-    monkeypatch.setenv("LRP_TOOLBOX_MODELS", str(place.parent / "more-models"))
+    models = "for-experiments" if words[0] in ("experiment", "patterns") else "for-others"
+    monkeypatch.setenv("LRP_TOOLBOX_MODELS", str(place.parent / models))
     if words[0] == "serve":
         return serves(words, place)
     if words[0] == "import":
@@ -159,8 +164,6 @@ def test_it_runs(command, place, loaded, importers, monkeypatch, tmp_path, capsy
         words += ["--limit", "1"] + (["--examples", "1"] if words[1] == "table1" else [])
     if words[0] == "patterns":
         words += ["--limit", "1", "--out", str(tmp_path / "patterns")]
-    if words[0] == "explain" and any(name in SLOW_METHODS for name in words) and "--target" not in words:
-        words += ["--model", "lenet5-mnist"]
     provide(command, folder)
     monkeypatch.chdir(folder)
     code = cli.main(words)
