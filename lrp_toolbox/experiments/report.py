@@ -24,12 +24,18 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size
 th, td { text-align: left; padding: .3em 1em .3em 0; border-bottom: 1px solid #ddd; white-space: nowrap; }
 th:first-child, td:first-child { position: sticky; left: 0; background: #fff; white-space: normal; min-width: 7em; }
 img { display: block; max-width: 100%; height: auto; }
-.sheet img { min-width: 900px; }
+.sheet img { min-width: 900px; } .figure img { min-width: 600px; }
 details { border-bottom: 1px solid #ddd; padding: .6em 0; } summary { cursor: pointer; padding: .3em 0; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .2em 1em; font-size: .9em; }
 dt { color: #666; } dd { margin: 0; overflow-wrap: anywhere; }
 @media (max-width: 600px) { dl { display: block; } dd { margin-bottom: .5em; } }
 """
+
+
+LEGEND = (
+    "A row for each class, with its logit; a column for each method. Red pixels have positive relevance for the class, blue ones "
+    "negative. Each heatmap has a scale of its own."
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,8 +65,8 @@ def page(
         f'<p class="meaning">{_text(meaning)}</p>',
         f"<h2>{_text(first)}</h2>{_table(table)}",
         f'<p class="note">{_text(note)}</p>',
-        *(f"<h2>{_text(shown.name)}</h2>{_png(shown)}" for shown in figures),
-        "<h2>Examples</h2>" if examples else "",
+        *(f'<h2>{_text(shown.name)}</h2><div class="wide figure">{_png(shown)}</div>' for shown in figures),
+        f'<h2>Examples</h2><p class="meaning">{_text(LEGEND)}</p>' if examples else "",
         *(_example(shown, opened=k == 0) for k, shown in enumerate(examples)),
         *(f"<h2>{_text(name)}</h2>{_table(table)}" for name, table in others),
         "<h2>How it was measured</h2>",

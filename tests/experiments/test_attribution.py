@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from scipy import ndimage
 from strategies import conv_nets, geometries, integers, rngs, to_fractions
 
 import lrp_toolbox as lrp
@@ -37,6 +38,7 @@ from lrp_toolbox.attribution import (
     parse_composite,
     parse_method,
 )
+from lrp_toolbox.attribution.cam import _scaled_up
 from lrp_toolbox.cli import main
 
 F = to_fractions
@@ -266,7 +268,7 @@ def test_rectified_gradients_by_hand(method, first, second):
 def test_what_is_said_of_relu_is_not_done_to_others(activation):
     net = lrp.Sequential(lrp.Linear(np.ones((4, 5))), activation, lrp.Linear(np.ones((5, 2))))
     for method in (GuidedBackprop(), DeconvNet()):
-        with pytest.raises(TypeError, match=f"are about ReLU; what to do at {type(activation).__name__} they do not say"):
+        with pytest.raises(TypeError, match=f"are defined for ReLU only, and this net has {type(activation).__name__}"):
             method(net, np.ones(4), 0)
     np.testing.assert_allclose(Gradient()(net, np.full(4, 0.1), 0), differences(net, np.full(4, 0.1), 0), atol=1e-8)
 
@@ -779,6 +781,14 @@ def test_patterns_that_do_not_fit_get_a_clear_error(tmp_path):
         Patterns.load(tmp_path)
     with pytest.raises(ValueError, match="conv1: not finite as float16"):
         Patterns({"conv1": np.full(2, 1e9)}).save(tmp_path, np.float16)
+
+
+@given(rngs(), st.integers(1, 7), st.integers(1, 7), st.integers(1, 20), st.integers(1, 20))
+def test_coarse_maps_are_scaled_up_as_scipy_does(rng, rows, columns, height, width):
+    maps = rng.standard_normal((2, rows, columns))
+    zoom = (height / rows, width / columns)
+    expected = [ndimage.zoom(m, zoom, order=1, mode="nearest", grid_mode=True) for m in maps]
+    np.testing.assert_allclose(_scaled_up(maps, (height, width, 3)), expected, atol=1e-12)
 
 
 @pytest.fixture
