@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import zlib
 from os import PathLike
 from pathlib import Path
 
@@ -41,18 +42,25 @@ SYNSETS = ("synset_words.txt", "LOC_synset_mapping.txt", KIT)
 Found = tuple[Size, list[tuple[str, Box, bool]]]  # the size of a photograph, and its objects
 
 
+# What SciPy raises for a broken .mat, besides an error of its own.
+BROKEN_MAT = (OSError, EOFError, ValueError, TypeError, LookupError, OverflowError, NotImplementedError, zlib.error)
+
+
 def read_kit(file: Path) -> dict[str, str]:
     """The WordNet ids in meta.mat, sorted, and their words. Synsets that have others below them are no classes.
 
     The numbers in meta.mat, ILSVRC2012_ID, have another order than the outputs of networks.
     """
-    from scipy import io as mat
+    from scipy.io import loadmat  # half a second to import, which few need
+    from scipy.io.matlab import MatReadError
 
     try:
-        synsets = mat.loadmat(file, squeeze_me=True)["synsets"]
+        synsets = loadmat(file, squeeze_me=True)["synsets"]
         fields = [np.atleast_1d(synsets[key]) for key in ("WNID", "words", "num_children")]
         found = {str(wnid): str(words) for wnid, words, children in zip(*fields, strict=True) if int(children) == 0}
-    except (ValueError, TypeError, KeyError, IndexError, NotImplementedError, mat.matlab.MatReadError) as error:
+    except FileNotFoundError:
+        raise
+    except (*BROKEN_MAT, MatReadError) as error:
         raise DataFormatError(f"{file}: expected the synsets of ImageNet's development kit: {error}") from error
     return dict(sorted(found.items()))
 

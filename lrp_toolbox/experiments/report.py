@@ -33,8 +33,8 @@ dt { color: #666; } dd { margin: 0; overflow-wrap: anywhere; }
 
 
 LEGEND = (
-    "A row for each class, with its logit; a column for each method. Red pixels have positive relevance for the class, blue ones "
-    "negative. Each heatmap has a scale of its own."
+    "A row for each class, with its logit; a column for each method. Red pixels have positive relevance for the class, "
+    "blue ones negative. Each heatmap has a scale of its own."
 )
 
 
