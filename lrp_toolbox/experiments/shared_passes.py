@@ -114,7 +114,7 @@ def _through(layer: Layer, trace: Trace, R: Sequence[Array], rules: Sequence[Rul
         R_in, row = layer.relprop(trace, namespace(*several).concat(several, axis=0), rule), 0
         for r in several:
             rows = slice(row, row + r.shape[0])
-            answers[rule, id(r)] = tuple(part[rows] for part in R_in) if layer.several_inputs else R_in[rows]
+            answers[rule, id(r)] = tuple(part[rows, ...] for part in R_in) if layer.several_inputs else R_in[rows, ...]
             row += r.shape[0]
     return [answers[layer.effective_rule(rule), id(r)] for r, rule in zip(R, rules, strict=True)]
 

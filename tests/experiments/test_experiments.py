@@ -133,18 +133,18 @@ def test_shared_passes_give_what_each_method_gives(drawn, targets):
 def test_the_forward_pass_and_the_common_way_back_are_taken_once(lenet, monkeypatch):
     x = lenet.prepare(lrp.read_photo(lenet.example))
     traced, returned = [], []
-    trace, share = lrp.Conv.trace, lrp.Conv._share
+    trace, relprop = lrp.Conv.trace, lrp.Conv.relprop
 
     def counting_trace(self, *args, **kwargs):
         traced.append(self)
         return trace(self, *args, **kwargs)
 
-    def counting_share(self, t, R, rule, book):
+    def counting_relprop(self, t, R, rule):
         returned.append((self.w.shape[-1], str(rule), len(R)))
-        return share(self, t, R, rule, book)
+        return relprop(self, t, R, rule)
 
     monkeypatch.setattr(lrp.Conv, "trace", counting_trace)
-    monkeypatch.setattr(lrp.Conv, "_share", counting_share)
+    monkeypatch.setattr(lrp.Conv, "relprop", counting_relprop)
     specs = ("alphabeta:alpha=1", "cmp:alpha=1,flat=0", "cmp:alpha=1,flat=1", "cmp:alpha=2,flat=0", "cmp:alpha=2,flat=1", "z")
     attribute(lenet, x, [1, 2], [parse_method(spec, lenet) for spec in specs])
     assert len(traced) == 2 * 2  # two convolutions; with and without the parts of αβ
