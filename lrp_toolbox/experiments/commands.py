@@ -46,7 +46,7 @@ class Experiment:
     bins      the number of box sizes in Fig. 2 and 3
     examples  the number of images in the report
 
-    Raises ValueError for numbers that make no sense. Errors name the options of the command.
+    Raises ValueError for numbers that make no sense.
     """
 
     dataset: Literal["voc", "imagenet"]
@@ -70,7 +70,7 @@ class Experiment:
             value = getattr(self, name)
             if value is not None and not (smallest <= value and (largest is None or value <= largest)):
                 expected = f"≥ {smallest}" if largest is None else f"from {smallest} to {largest}"
-                raise ValueError(f"--{name}: expected a number {expected}, got {value}")
+                raise ValueError(f"{name}: expected a number {expected}, got {value}")
 
     @cached_property
     def model(self) -> Model:
@@ -79,7 +79,7 @@ class Experiment:
     @cached_property
     def source(self) -> VOC | ImageNet:
         if not self.data.is_dir():
-            raise FileNotFoundError(f"--data: there is no folder {self.data}")
+            raise FileNotFoundError(f"data: there is no folder {self.data}")
         return VOC(self.data) if self.dataset == "voc" else ImageNet(self.data)
 
     @cached_property
@@ -295,7 +295,7 @@ def _stacked(e: Experiment, count: int) -> Picture:
     known = {item.id: item for item in e.everything}
     for name in e.ids:
         if name not in known:
-            raise ValueError(f"--item: no image {name!r} in {e.data}")
+            raise ValueError(f"item: no image {name!r} in {e.data}")
     images = iter([known[name] for name in e.ids] or _right(e))
     methods, sheets = list(e.asked(COLUMNS)), []
     count = min(count, len(e.ids)) if e.ids else count

@@ -152,7 +152,7 @@ def chosen(items: Sequence[Item], limit: int | None, seed: int) -> list[Item]:
     if limit is None:
         return list(items)
     if not 1 <= limit <= len(items):
-        raise ValueError(f"--limit: expected a number from 1 to {len(items)}, got {limit}")
+        raise ValueError(f"limit: expected a number from 1 to {len(items)}, got {limit}")
     return [items[k] for k in np.random.default_rng(seed).permutation(len(items))[:limit]]
 
 

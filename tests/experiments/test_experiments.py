@@ -475,7 +475,7 @@ def test_ctrl_c_ends_at_once(tiny, whole, tmp_path, workers):
         os.killpg(process.pid, signal.SIGINT)  # a terminal sends it to all processes
         err = process.stderr.read()
         assert process.wait() == 130
-        assert time.monotonic() - begun < 2
+        assert time.monotonic() - begun < 2 * max(1, os.getloadavg()[0] / os.cpu_count())  # 2 s where nothing else runs
     assert err.splitlines()[-1] == "lrp: interrupted"
     assert "Traceback" not in err
     assert count(file) == 6
