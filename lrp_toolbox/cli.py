@@ -106,6 +106,7 @@ def _parser() -> Parser:
     command = commands.add_parser("import", help="make a model folder from a network of another framework")
     _add_imports(command.add_subparsers(title="frameworks", required=True, metavar="FRAMEWORK"))
     _add_experiment(commands)
+    _add_patterns(commands)
 
     command = commands.add_parser("serve", help="open a page on this machine: drop a photograph, choose classes and rules")
     command.add_argument("--model", default=DEFAULT_MODEL, help=f"a name or a folder; default: {DEFAULT_MODEL}")
@@ -444,6 +445,47 @@ def _experiment(arguments: argparse.Namespace) -> None:
         command=("lrp", *sys.argv[1:]),
     )
     EXPERIMENTS[arguments.name](experiment)
+
+
+# ---- lrp patterns ----------------------------------------------------------------------------------------------------
+
+PATTERNS = """\
+examples:
+  lrp patterns photographs --model vgg16-voc --limit 400 --windows 784
+  lrp patterns mnist.npz:train_images --model lenet5-mnist --out my-patterns
+
+Any photographs of the kind that the model is for will do. A run that is interrupted goes on where it was when it is started
+again.
+"""
+
+
+def _add_patterns(commands: Any) -> None:
+    command = commands.add_parser(
+        "patterns",
+        help="fit the patterns of PatternNet and Pattern Attribution to images",
+        description="Fit the patterns of a model, which PatternNet and Pattern Attribution need, to images.",
+        epilog=PATTERNS,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.add_argument("images", metavar="IMAGES", help="a folder of photographs, or FILE.npz:ARRAY")
+    command.add_argument("--model", default=DEFAULT_MODEL, help=f"a name or a folder; default: {DEFAULT_MODEL}")
+    command.add_argument("--out", type=Path, metavar="FOLDER", help="where to put them; default: the folder of the model")
+    command.add_argument("--limit", type=int, metavar="N", help="fit to so many of the images, at random; default: all")
+    command.add_argument("--estimator", choices=("relu", "linear"), default="relu", help="default: relu")
+    command.add_argument("--windows", type=int, metavar="N", help="use about so many windows of a map; default: all")
+    command.add_argument("--dtype", choices=("float32", "float16"), default="float32", help="of the file; default: float32")
+    command.add_argument("--batch", type=int, default=8, metavar="N", help="images in memory at a time; default: 8")
+    command.set_defaults(run=_patterns)
+
+
+def _patterns(arguments: argparse.Namespace) -> None:
+    from .attribution import fit_to_images
+
+    model = load(arguments.model)
+    names = ("limit", "estimator", "windows", "dtype", "batch")
+    folder, patterns = fit_to_images(model, arguments.images, arguments.out, **{n: getattr(arguments, n) for n in names})
+    silent = ", ".join(f"{layer} {count}" for layer, count in patterns.about["silent neurons"].items() if count)
+    print(f"{folder / 'patterns.npz'}: fitted to {patterns.about['source']}; neurons without a pattern: {silent or 'none'}")
 
 
 # ---- lrp serve -------------------------------------------------------------------------------------------------------

@@ -1,18 +1,18 @@
-"""How good an explanation is: how much of it lies on the object, and what the network loses with what it points at.
+"""How good an explanation is: how much of it lies on the object, and how fast the output falls without what it points at.
 
 The inside-total relevance ratio of Kohlbrenner et al. 2020 (Sec. III-C),
 
     μ = R_in / R_tot        μ_w = μ · S_tot / S_in                                                                    (5)
 
 with R_in and R_tot the sums of positive relevance in the boxes of a class and on the whole image, S_in and S_tot their
-sizes in pixels. Where the paper is silent: relevance is summed over the channels before its positive part is taken; the
-boxes of a class count as their union; sizes are counted on the network's input, as relevance is; what has no positive
-relevance, or no box left after cropping, is no measurement, and is counted.
+sizes in pixels. What the paper does not say, and is done here: relevance is summed over the channels before its positive
+part is taken; the boxes of a class count as their union; sizes are counted on the network's input, where relevance is
+counted, too; a pair without positive relevance, or whose boxes have no pixel after cropping, is left out and counted.
 
 μ_w is heavy-tailed, since a box of few pixels may weigh hundreds. So there are medians beside means, and every number has
 an interval: percentiles over bootstrap resamples (Efron and Tibshirani 1993), which draw images, and not measurements,
-where several measurements come from one image. Resamples depend on nothing but the seed and the images, so that methods
-are compared on the same ones.
+where several measurements come from one image. Resamples depend only on the seed and the number of images, so that all
+methods are compared on the same resamples.
 
 References
 ----------
@@ -24,7 +24,8 @@ Zhang et al. 2018, Top-down neural attention by excitation backprop, IJCV 126(10
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -42,7 +43,7 @@ Statistic = Literal["mean", "median"]
 
 @dataclass(frozen=True, eq=False)
 class Localisation:
-    """What μ and μ_w are made of, one number or an array of them for many measurements.
+    """The parts of μ and μ_w: one number each, or an array of them for many measurements.
 
     inside, total   R_in and R_tot: positive relevance in the boxes and on the image
     box, image      S_in and S_tot: pixels in the boxes and of the image
@@ -79,7 +80,7 @@ class Localisation:
 
     @property
     def mu_w(self) -> Numbers:
-        """μ_w = μ · S_tot / S_in (Eq. 5): how many times more than if relevance were spread evenly; nan where not counted."""
+        """μ_w = μ · S_tot / S_in (Eq. 5): how many times the μ of evenly spread relevance; nan where it does not count."""
         return self._ratio(self.inside * self.image, self.total * self.box)
 
     def _ratio(self, above: Numbers, below: Numbers) -> Numbers:
@@ -90,8 +91,8 @@ def localisation(R: Array, mask: Array) -> Localisation:
     """How much of the positive relevance lies in the boxes (Eq. 5).
 
     R is relevance (…, height, width, channel), or a heatmap (…, height, width): the mask says which. The mask,
-    (height, width) or with leading axes like those of R, is True in the boxes. For the positive part of each channel by
-    itself, hand in R⁺.
+    (height, width) or with leading axes like those of R, is True in the boxes. To take the positive part in each channel
+    before the sum, give R⁺.
 
     Raises ValueError if R is not finite, or fits the mask in neither way or both, TypeError if the mask is not boolean.
     """
@@ -145,15 +146,24 @@ def _heatmap(R: Array, mask: Array) -> Array:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A statistic of n values, and the interval in which it lies for most resamples; nan where there is nothing to say."""
+    """A statistic of n values, and the interval in which it lies for most resamples.
+
+    `value` is nan if n is 0; `low` and `high` are nan if there are too few images for an interval.
+    """
 
     value: float
     low: float
     high: float
     n: int
 
+    @property
+    def has_interval(self) -> bool:
+        return not np.isnan(self.low)
+
     def __str__(self) -> str:
-        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+        if not self.n:
+            return "–"
+        return f"{self.value:.3f}" + (f" [{self.low:.3f}, {self.high:.3f}]" if self.has_interval else "")
 
 
 def bootstrap(
@@ -165,26 +175,36 @@ def bootstrap(
     level: float = 0.95,
     seed: int = 0,
 ) -> list[Estimate]:
-    """The statistic of each column of `values`, (n, k) or (n), with its interval; what is nan does not count.
+    """The statistic of each column of `values`, (n, k) or (n), with its percentile interval. nan values do not count.
 
-    groups   for each row the image it comes from: rows of one image are drawn together. None: each row by itself
+    groups   the image of each row: all rows of an image are drawn together. None: each row is an image of its own
+
+    `scipy.stats.bootstrap` draws the images. All columns see the same resamples, and so do two calls with the same number of
+    images and the same seed. A column with too few images (see `few`) has no interval: `low` and `high` are nan.
     """
     values = np.asarray(values, np.float64)
     values = values[:, None] if values.ndim == 1 else values
     if values.ndim != 2:
         raise ValueError(f"values: expected (n, k) or (n), got shape {values.shape}")
     image = _numbered(groups, len(values))
-    stat = {"mean": _mean, "median": _median}[statistic]
-    found = stat(np.ones((1, len(values))), values)[0]
-    resampled = np.concatenate([stat(weights, values) for weights in _resamples(image, samples, seed)] or [found[None]])
-    estimates = []
-    for value, column, drawn in zip(found, values.T, resampled.T, strict=True):
-        counts = ~np.isnan(column)
-        low = high = np.nan
-        if len(np.unique(image[counts])) > 1:  # of a single image nothing can be said
-            low, high = np.nanquantile(drawn, ((1 - level) / 2, (1 + level) / 2))
-        estimates.append(Estimate(float(value), float(low), float(high), int(counts.sum())))
-    return estimates
+    images, counts = int(image.max(initial=-1)) + 1, ~np.isnan(values)
+    of_times = {"mean": _mean, "median": _median}[statistic](values, image, images)
+    found = of_times(np.ones((1, images)))[0]
+    enough = np.array([not few(len(np.unique(image[of])), level) for of in counts.T], bool)
+    intervals = np.full((2, values.shape[1]), np.nan)
+    if enough.any():
+        drawn = _resampled(of_times, images, len(values), samples, seed)
+        intervals[:, enough] = np.nanquantile(drawn[enough], ((1 - level) / 2, (1 + level) / 2), axis=1)
+    columns = zip(found, *intervals, counts.sum(axis=0), strict=True)
+    return [Estimate(float(value), float(low), float(high), int(n)) for value, low, high, n in columns]
+
+
+def few(images: int, level: float = 0.95) -> bool:
+    """Whether so few images allow no interval at this level: with fewer than six, 95 % cannot be reached.
+
+    Even if the differences of all n images have the same sign, chance alone does this with probability 2 · 2⁻ⁿ.
+    """
+    return bool(2.0 ** (1 - images) > 1 - level)
 
 
 def _numbered(groups: Sequence[Any] | Numbers | None, rows: int) -> Numbers:
@@ -196,49 +216,73 @@ def _numbered(groups: Sequence[Any] | Numbers | None, rows: int) -> Numbers:
     return np.unique(np.asarray(groups), return_inverse=True)[1]
 
 
-AT_A_TIME = 1 << 22  # weights that are held at a time
+OfTimes = Callable[[Numbers], Numbers]  # times (resample, image) that each image is drawn → the statistic (resample, k)
+MAX_WEIGHTS = 1 << 22  # numbers in memory at a time
 
 
-def _resamples(image: Numbers, samples: int, seed: int) -> Iterator[Numbers]:
-    """How often each row is drawn in each resample, (some resamples, n), for rows that belong to these images."""
-    rng, images = np.random.default_rng(seed), int(image.max(initial=-1)) + 1
-    size = max(1, AT_A_TIME // max(1, len(image)))
-    for first in range(0, samples if images else 0, size):
-        some = min(size, samples - first)
-        drawn = rng.integers(images, size=(some, images)) + images * np.arange(some)[:, None]
-        yield np.bincount(drawn.ravel(), minlength=some * images).reshape(some, images)[:, image].astype(np.float64)
+def _resampled(of_times: OfTimes, images: int, rows: int, samples: int, seed: int) -> Numbers:
+    """The statistic of each resample, (k, resample)."""
+    from scipy import stats  # takes a second to import, which is for those who ask for intervals
+
+    def statistic(drawn: Numbers, axis: int) -> Numbers:
+        """From the numbers of the images that are drawn, (resample, images), to (k, resample)."""
+        apart = drawn + images * np.arange(len(drawn))[:, None]
+        times = np.bincount(apart.ravel(), minlength=drawn.size).reshape(drawn.shape)
+        return of_times(times.astype(np.float64)).T
+
+    with warnings.catch_warnings():  # nan in a resample that has no value of a column; the quantiles pass over these
+        warnings.simplefilter("ignore", stats.DegenerateDataWarning)
+        found = stats.bootstrap(
+            (np.arange(images),),
+            statistic,
+            n_resamples=samples,
+            batch=max(1, MAX_WEIGHTS // rows),
+            method="percentile",
+            vectorized=True,
+            rng=np.random.default_rng(seed),
+        )
+    return np.asarray(found.bootstrap_distribution)
 
 
-def _mean(weights: Numbers, values: Numbers) -> Numbers:
-    """Σ w v / Σ w, (resample, k), for weights (resample, n) and values (n, k); nan where nothing is drawn."""
-    counts = ~np.isnan(values)
-    drawn = weights @ counts
-    sums = weights @ np.where(counts, values, 0)
-    return np.where(drawn > 0, sums, np.nan) / np.where(drawn > 0, drawn, 1)
+def _mean(values: Numbers, image: Numbers, images: int) -> OfTimes:
+    """Σ_i t_i s_i / Σ_i t_i n_i, with s_i the sum of the n_i values of image i, drawn t_i times; nan where nothing is drawn."""
+    sums, n = np.zeros((images, values.shape[1])), np.zeros((images, values.shape[1]))
+    np.add.at(sums, image, np.where(np.isnan(values), 0, values))
+    np.add.at(n, image, ~np.isnan(values))
+
+    def of_times(times: Numbers) -> Numbers:
+        drawn = times @ n
+        return np.asarray(np.where(drawn > 0, times @ sums, np.nan) / np.where(drawn > 0, drawn, 1))
+
+    return of_times
 
 
-def _median(weights: Numbers, values: Numbers) -> Numbers:
-    """The middle one of the values that are drawn, or the mean of the middle two, (resample, k)."""
-    medians = np.full((len(weights), values.shape[1]), np.nan)
-    for k, column in enumerate(values.T):
-        order = np.argsort(column)[: np.count_nonzero(~np.isnan(column))]  # nan is sorted to the end
-        if len(order):
-            drawn = np.cumsum(weights[:, order], axis=1)
-            n = drawn[:, -1:]
-            middle = (np.argmax(drawn >= place, axis=1) for place in ((n + 1) // 2, n // 2 + 1))
-            ordered = column[order]
-            medians[:, k] = np.where(n[:, 0] > 0, sum(ordered[m] for m in middle) / 2, np.nan)
-    return medians
+def _median(values: Numbers, image: Numbers, images: int) -> OfTimes:
+    """The middle one of the drawn values, or the mean of the middle two; nan where nothing is drawn."""
+
+    def of_times(times: Numbers) -> Numbers:
+        medians = np.full((len(times), values.shape[1]), np.nan)
+        for k, column in enumerate(values.T):
+            order = np.argsort(column)[: np.count_nonzero(~np.isnan(column))]  # nan is sorted to the end
+            if len(order):
+                drawn = np.cumsum(times[:, image[order]], axis=1)
+                n = drawn[:, -1:]
+                middle = (np.argmax(drawn >= place, axis=1) for place in ((n + 1) // 2, n // 2 + 1))
+                ordered = column[order]
+                medians[:, k] = np.where(n[:, 0] > 0, sum(ordered[m] for m in middle) / 2, np.nan)
+        return medians
+
+    return of_times
 
 
 @dataclass(frozen=True)
 class Summary:
-    """A row of Table I, with medians, intervals, and what was left out.
+    """A row of Table I, with medians, intervals, and the number of measurements that are left out.
 
     mu_25, mu_50        the mean of μ over boxes that cover at most 0.25 and 0.5 of the image
-    counted             measurements that went into it; others were left out:
-    empty               no pixel was left of the boxes
-    without_relevance   there was no positive relevance
+    counted             measurements that are in the means; others are left out:
+    empty               the boxes have no pixel
+    without_relevance   no relevance is positive
     """
 
     mu_w: Estimate
@@ -355,17 +399,14 @@ def pointing_game(R: Array, mask: Array, tolerance: float = 15) -> Numbers:
 
 def _within(mask: Numbers, distance: float) -> Numbers:
     """The pixels whose centres are no further than that from the centre of a pixel of the mask (…, height, width)."""
+    from scipy import ndimage
+
     if not 0 <= distance < np.inf:
         raise ValueError(f"tolerance: expected a number of pixels ≥ 0, got {distance!r}")
-    height, width = mask.shape[-2:]
     near = np.zeros_like(mask)
-    before = np.concatenate([np.zeros_like(mask[..., :1], np.int64), np.cumsum(mask, axis=-1)], axis=-1)
-    x = np.arange(width)
-    for dy in range(min(int(distance), height - 1) + 1):
-        dx = int(np.sqrt(distance**2 - dy**2))
-        row = before[..., np.minimum(x + dx + 1, width)] > before[..., np.maximum(x - dx, 0)]
-        near[..., dy:, :] |= row[..., : height - dy, :]
-        near[..., : height - dy, :] |= row[..., dy:, :]
+    for at in np.ndindex(mask.shape[:-2]):
+        if mask[at].any():  # SciPy measures the distance to the next pixel that is False, and there has to be one
+            near[at] = ndimage.distance_transform_edt(~mask[at]) <= distance
     return near
 
 
@@ -390,7 +431,7 @@ def pixel_flipping(
     R            relevance of x, or a heatmap (height, width)
     background   what regions are replaced by: numbers that broadcast against x. Samek et al. draw theirs evenly from all
                  colours, `rng.uniform(*model.bounds, x.shape)` in the dtype of x; zeros are the mean colour
-    batch        how many x are handed to f at a time
+    batch        f gets so many x at a time
 
     Raises ValueError if there are fewer regions than steps, or if R does not fit x or is not finite.
     """

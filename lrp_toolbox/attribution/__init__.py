@@ -3,8 +3,9 @@
 from .backward import LRP, ContrastiveLRP, DeconvNet, Gradient, GradientInput, GuidedBackprop, excitation_backprop
 from .base import Method
 from .cam import CAM, GradCAM
+from .fitting import fit_to_images
 from .names import METHODS, parse_composite, parse_method
-from .patterns import Fit, PatternAttribution, PatternNet, Patterns
+from .patterns import Fit, MissingPatternsError, PatternAttribution, PatternNet, Patterns
 from .perturbing import IntegratedGradients, Occlusion, SmoothGrad
 from .reference import Uniform
 
@@ -21,6 +22,7 @@ __all__ = [
     "GuidedBackprop",
     "IntegratedGradients",
     "Method",
+    "MissingPatternsError",
     "Occlusion",
     "PatternAttribution",
     "PatternNet",
@@ -28,6 +30,7 @@ __all__ = [
     "SmoothGrad",
     "Uniform",
     "excitation_backprop",
+    "fit_to_images",
     "parse_composite",
     "parse_method",
 ]

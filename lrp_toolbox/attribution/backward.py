@@ -1,10 +1,10 @@
-"""Methods that walk back through the net: LRP itself, gradients, and gradients that take another step at some layers.
+"""Methods of one backward pass: LRP itself, gradients, and gradients with another step at some layers.
 
-`explain` walks back layer by layer. All that these methods add is what happens on the way: a step is a function
+`explain` goes through the layers from the last to the first. These methods only change the step at a layer, a function
 
     step(layer, trace, R) → R of the layer's input
 
-and a method is the steps that differ from the gradient. So targets, batches and memory are what they are in `explain`.
+A method consists of the steps that differ from the gradient. Targets, batches and memory are those of `explain`.
 
 References
 ----------
@@ -41,7 +41,7 @@ Step = Callable[[Layer, Trace, Array], Value]
 
 @dataclass(frozen=True, repr=False)
 class Stepped(Rule):
-    """What a layer follows that has a step of its own."""
+    """The rule of a layer that has a step of its own."""
 
     symbol: ClassVar[str] = "∂"
     formula: ClassVar[str] = "R_i = Σ_j ∂y_j/∂x_i R_j, or another step"
@@ -114,7 +114,7 @@ NO_RULES = Composite([], name="steps")
 
 @dataclass(frozen=True)
 class Walk(Method):
-    """The gradient of the target, begun with 1 or with its logit, but for the layers that have another step."""
+    """The gradient of the target, starting with 1 or with its logit, except at layers that have another step."""
 
     start: Start = "one"
 
@@ -128,7 +128,7 @@ class Walk(Method):
         return rewire(fuse(module), self.step)
 
     def explain(self, net: Module | Classifier, x: Array, target: Targets = "top") -> Explanation:
-        """All that `explain` tells, with the same walk; the ledger's columns mean nothing but for LRP."""
+        """As `explain`, with the steps of this method. The ledger's columns are meaningful for LRP only."""
         module, classes = net_and_classes(net)
         return explain(self.rewired(module), x, target, NO_RULES, start=self.start, classes=classes)
 
@@ -168,9 +168,10 @@ class LRP(Method):
 
 
 def excitation_backprop() -> LRP:
-    """Excitation Backprop: a neuron's winners are drawn by x_i w⁺_ij / Σ_i x_i w⁺_ij; R is how often each input wins.
+    """Excitation Backprop: a neuron's winner is drawn with probability x_i w⁺_ij / Σ_i x_i w⁺_ij; R is how often an input wins.
 
-    That is LRP_α1 begun with 1, with no bias in the denominator (Zhang et al. 2018, Eq. 4 and 5, for x ≥ 0).
+    This is LRP_αβ with α = 1, starting with 1, and without the bias in the denominator (Zhang et al. 2018, Eq. 4 and 5, for
+    x ≥ 0).
     """
     return LRP(Composite(uniform(AlphaBeta(1, bias="ignore")).entries, name="Excitation Backprop"), start="one")
 
@@ -186,9 +187,9 @@ def _contrast(layer: Layer, trace: Trace, R: Array) -> Array:
 
 @dataclass(frozen=True)
 class ContrastiveLRP(Method):
-    """Contrastive LRP: max(0, R − R̄), where R̄ begins with the target's logit spread evenly over all other classes.
+    """Contrastive LRP: max(0, R − R̄), where R̄ starts with the target's logit spread evenly over all other classes.
 
-    CLRP1 of Gu et al. 2018. Both walks are one, since relevance is linear in what it begins with.
+    CLRP1 of Gu et al. 2018. One backward pass is enough, since R is linear in the relevance that it starts with.
     """
 
     title: ClassVar[str] = "CLRP"
@@ -231,15 +232,15 @@ class GradientInput(Walk):
 
 
 def _not_defined(layer: Layer, trace: Trace, R: Array) -> NoReturn:
-    raise TypeError(f"Guided Backprop and DeconvNet are about ReLU; what to do at {type(layer).__name__} they do not say")
+    raise TypeError(f"Guided Backprop and DeconvNet are defined for ReLU only, and this net has {type(layer).__name__}")
 
 
 @dataclass(frozen=True)
 class GuidedBackprop(Walk):
-    """The gradient, of which every ReLU passes only what is positive, and only where its input was.
+    """The gradient, but every ReLU passes on only positive values, and only where its input was positive.
 
-    It begins with 1. Toolboxes that begin with the logit (iNNvestigate, the Caffe LRP Toolbox) say the opposite where it is
-    negative: `start="logit"`.
+    It starts with 1. Some toolboxes start with the logit (iNNvestigate, the Caffe LRP Toolbox), which changes the sign if the
+    logit is negative: `start="logit"`.
     """
 
     title: ClassVar[str] = "Guided Backprop"
@@ -256,7 +257,7 @@ class GuidedBackprop(Walk):
 
 @dataclass(frozen=True)
 class DeconvNet(GuidedBackprop):
-    """The gradient, of which every ReLU passes what is positive, wherever its input was."""
+    """The gradient, but every ReLU passes on only positive values, whatever its input was."""
 
     title: ClassVar[str] = "DeconvNet"
 

@@ -1,4 +1,4 @@
-"""What every method is, and what all of them need: which classes are meant, and forward passes that fit into memory."""
+"""The protocol of all methods, and their common parts: targets, and forward passes that fit into memory."""
 
 from __future__ import annotations
 

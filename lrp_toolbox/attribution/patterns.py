@@ -1,15 +1,15 @@
-"""PatternNet and Pattern Attribution, and the patterns that they walk back along (Kindermans et al. 2018, ICLR).
+"""PatternNet and Pattern Attribution, and the patterns that they use in the backward pass (Kindermans et al. 2018, ICLR).
 
-A neuron y = w·x reads a signal out of x that comes with much else. Its pattern a is the direction in which x varies with
-y: a = cov[x, y] / var[y], so that what is left of x, the residual x − a y, is uncorrelated with y; and w·a = 1. For a neuron
-that feeds a ReLU only the x count for which that lets y pass (the "two-component estimator" there):
+A neuron y = w·x reads a signal from x, and x has other parts, too. The neuron's pattern a is the direction in which x varies
+with y: a = cov[x, y] / var[y]. So the rest of x, the residual x − a y, is uncorrelated with y; and w·a = 1. If a ReLU reads
+y, only those x count for which y > 0 (the "two-component estimator" there):
 
     a = (E₊[x y] − E₊[x] E[y]) / w·(E₊[x y] − E₊[x] E[y])        E₊: the mean over the samples with y > 0
 
 and the same with E for E₊ is cov[x, y] / var[y]. For a convolution, every window of every image is a sample. A bias that is
-added to y changes nothing in either form.
+added to y changes neither form.
 
-`Fit` takes one pass over any images, keeps sums in double precision, and can be stored and gone on with.
+`Fit` needs one pass over any images. It keeps sums in double precision, which can be stored, and read to go on.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ import hashlib
 import json
 import math
 import os
+import shlex
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -29,6 +30,7 @@ import numpy as np
 
 from .. import backend
 from ..backend import Array, namespace, to_numpy
+from ..files import new_file, write_text
 from ..inputs import shape_of_one
 from ..io import ModelFormatError, read_arrays, read_json
 from ..modules import Conv, Dropout, Flatten, Identity, Linear, MaxPool, Module, ReLU, Trace, fuse
@@ -46,8 +48,8 @@ FORMAT = 1
 class _Sums:
     """Over the samples of one layer. The first two are in the shape of w, the others have one number for each output."""
 
-    x: Array  # Σ x, where it counts
-    xy: Array  # Σ x y, where it counts
+    x: Array  # Σ x, over the samples that count
+    xy: Array  # Σ x y, over the samples that count
     counted: Array
     y: Array  # Σ y, of all
     samples: Array
@@ -56,9 +58,10 @@ class _Sums:
 class Fit:
     """Sums over images, from which patterns follow: `fit.add(x)` for images, then `fit.patterns()`.
 
-    `estimator`: "relu" for the two-component estimator where a ReLU reads the output of a layer, and cov[x, y] / var[y] where
-    not, as in the last layer; "linear" for the latter everywhere. `windows`: of a map that has more than so many windows,
-    every second, third, … row and column of them, which are about so many; None for all. `source`: which images, in words.
+    `estimator`: "relu" is the two-component estimator where a ReLU reads the output of a layer, and cov[x, y] / var[y]
+    elsewhere, as in the last layer; "linear" is the latter everywhere. `windows`: of a map that has more windows than this,
+    only every second, third, … row and column counts, so that about as many remain; None for all. `source`: which images,
+    in words.
     """
 
     def __init__(self, net: Module, estimator: Estimator = "relu", windows: int | None = None, source: str = ""):
@@ -71,17 +74,18 @@ class Fit:
         self.sums: dict[str, _Sums] = {}
 
     def add(self, x: Array) -> None:
-        """Count in some images, (sample, height, width, channel), or one."""
+        """Add some images, (sample, height, width, channel), or one. If this is interrupted, none of them is added."""
         shape = shape_of_one(self.net, x)
         x = x if x.ndim > len(shape) else x[None, ...]
+        sums = {}
         for name, layer, trace, rectified in _weighted(self.net, self.net.trace(x)):
             layer, y = _thinned(layer, trace.y, self.windows)
             found = _sums(layer, trace.x, y, only_active=rectified and self.estimator == "relu")
             if name in self.sums:
                 before = self.sums[name]
                 found = _Sums(**{key: getattr(before, key) + value for key, value in vars(found).items()})
-            self.sums[name] = found
-        self.images += x.shape[0]
+            sums[name] = found
+        self.sums, self.images = sums, self.images + x.shape[0]
 
     def patterns(self) -> Patterns:
         """The patterns of all layers. Neurons that were never active, or always the same, have none: 0."""
@@ -95,7 +99,8 @@ class Fit:
         """Write the sums so far to `file`, a .npz that `go_on` reads; what was there is replaced once all is written."""
         arrays = {f"{name}.{key}": to_numpy(a) for name, sums in self.sums.items() for key, a in vars(sums).items()}
         arrays["state"] = np.array(json.dumps(self._state()))
-        _write(Path(file), lambda opened: np.savez(opened, allow_pickle=False, **arrays))
+        with new_file(Path(file)) as temporary:
+            np.savez(temporary, allow_pickle=False, **arrays)
 
     def go_on(self, file: str | os.PathLike[str]) -> None:
         """Take up the sums in `file`. Raises ModelFormatError if they are of another net, other images or another estimator."""
@@ -197,8 +202,8 @@ def _outer(layer: Linear | Conv, x: Array, g: Array) -> Array:
 def _product(x: Array, g: Array) -> Array:
     """Σ_s x_si g_sj in each group: (sample, group, in), (sample, group, out) → (in, group · out)."""
     xp = namespace(x)
-    together = xp.permute_dims(x, (1, 2, 0)) @ xp.permute_dims(g, (1, 0, 2))
-    return xp.reshape(xp.permute_dims(together, (1, 0, 2)), (x.shape[2], -1))
+    products = xp.permute_dims(x, (1, 2, 0)) @ xp.permute_dims(g, (1, 0, 2))
+    return xp.reshape(xp.permute_dims(products, (1, 0, 2)), (x.shape[2], -1))
 
 
 def _pattern(w: Array, sums: _Sums) -> Array:
@@ -242,9 +247,9 @@ class Patterns:
         for name, a in arrays.items():
             if not np.isfinite(a).all():
                 raise ValueError(f"{name}: not finite as {np.dtype(dtype)}")
-        about = json.dumps({"format": FORMAT, **self.about}, indent=1, ensure_ascii=False) + "\n"
-        _write(folder / "patterns.npz", lambda opened: np.savez_compressed(opened, allow_pickle=False, **arrays))
-        _write(folder / "patterns.json", lambda opened: opened.write(about.encode()))
+        with new_file(folder / "patterns.npz") as temporary:
+            np.savez_compressed(temporary, allow_pickle=False, **arrays)
+        write_text(folder / "patterns.json", json.dumps({"format": FORMAT, **self.about}, indent=1, ensure_ascii=False) + "\n")
         return folder
 
     @staticmethod
@@ -258,23 +263,18 @@ class Patterns:
         return Patterns(read_arrays(folder / "patterns.npz", np.dtype(dtype)), about)
 
 
+class MissingPatternsError(FileNotFoundError):
+    """A folder has no patterns."""
+
+
 def require_patterns(folder: str | os.PathLike[str]) -> Path:
-    """That folder. Raises FileNotFoundError if there are no patterns in it."""
-    file = Path(folder) / "patterns.npz"
-    if not file.is_file():
-        raise FileNotFoundError(f"{file}: there is no such file; data_scripts/fit_patterns.py makes it from images")
+    """That folder. Raises MissingPatternsError, with the command that fits patterns, if there are none in it."""
+    if not (Path(folder) / "patterns.npz").is_file():
+        raise MissingPatternsError(
+            f"{folder}: this folder has no patterns (patterns.npz). To fit them to a folder of photographs: "
+            f"lrp patterns PHOTOGRAPHS --model {shlex.quote(str(folder))}"
+        )
     return Path(folder)
-
-
-def _write(file: Path, write: Callable[[Any], object]) -> None:
-    """`write(opened)` into a file beside `file`, which takes its place once all is written."""
-    partial = file.with_name(f".{file.name}.{os.getpid()}")
-    try:
-        with partial.open("wb") as opened:
-            write(opened)
-        partial.replace(file)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 @lru_cache(maxsize=2)
@@ -282,14 +282,15 @@ def _read(folder: Path, changed: int) -> Patterns:
     return Patterns.load(folder)
 
 
-# ---- Walking back along patterns -------------------------------------------------------------------------------------
+# ---- The methods -----------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class PatternNet(Walk):
     """The gradient with the pattern a of each layer in place of its w: the signal that the net detected.
 
-    `patterns`: the folder that has them, a model's own, or `Patterns`. With a folder, the method is small to send around.
+    `patterns`: `Patterns`, or the folder that has them, such as the model's own. A method that has only the folder is small
+    when it is sent to other processes.
     """
 
     title: ClassVar[str] = "PatternNet"
@@ -308,7 +309,7 @@ class PatternNet(Walk):
 
     @staticmethod
     def weights(w: Array, a: Array) -> Array:
-        """What stands in the place of w on the way back."""
+        """The weights that replace w in the backward pass."""
         return a
 
     def rewired(self, module: Module) -> Module:
@@ -347,10 +348,10 @@ class PatternNet(Walk):
 
 @dataclass(frozen=True)
 class PatternAttribution(PatternNet):
-    """The gradient with w ⊙ a in place of w: how much of what the net detected each input brought.
+    """The gradient with w ⊙ a in place of w: how much each input contributed to the detected signal.
 
-    Begun with the logit, which it shares out: Σ_i w_i a_i = 1, so that a neuron hands on all that it gets. What reaches
-    neurons that their ReLU keeps silent ends there, as in the gradient.
+    It starts with the logit and distributes it: Σ_i w_i a_i = 1, so that a neuron passes on all the relevance that it gets.
+    Relevance of a neuron whose ReLU gives 0 ends there, as in the gradient.
     """
 
     title: ClassVar[str] = "Pattern Attribution"

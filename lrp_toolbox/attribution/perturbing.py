@@ -1,4 +1,4 @@
-"""Methods that ask the net about other inputs than x: SmoothGrad, Integrated Gradients, occlusion.
+"""Methods that evaluate the net at other inputs than x: SmoothGrad, Integrated Gradients, occlusion.
 
 References
 ----------
@@ -44,9 +44,9 @@ def _mean_gradient(net: Module | Classifier, x: Array, target: Targets, copies: 
     return xp.reshape(total, (*index.shape, *shape)) / count
 
 
-def _whole(name: str, value: int, least: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise ValueError(f"{name}: expected a whole number ≥ {least}, got {value!r}")
+def _whole(name: str, value: int, minimum: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
+        raise ValueError(f"{name}: expected a whole number ≥ {minimum}, got {value!r}")
 
 
 def _number(name: str, value: float) -> None:
@@ -58,7 +58,7 @@ def _number(name: str, value: float) -> None:
 class SmoothGrad(Method):
     """The gradient on average over `samples` copies of x with Gaussian noise of σ = noise · (max x − min x).
 
-    The noise is drawn from `seed`, anew for each call and alike for each x, so that a batch gives what its parts give.
+    Each call draws the noise from `seed`, the same for every x, so that a batch gives the results of its parts.
     """
 
     title: ClassVar[str] = "SmoothGrad"
@@ -92,7 +92,7 @@ class IntegratedGradients(Method):
     """(x − x₀) · ∫₀¹ ∂y_t/∂x (x₀ + a (x − x₀)) da, the integral as the mean over the middles of `steps` equal pieces.
 
     `baseline`: x₀, one number for all of it, in the units of x. 0 is the mean colour where preprocessing subtracts it.
-    Completeness, Σ R = y_t(x) − y_t(x₀), holds up to the error of the integral, which `missing` tells.
+    Completeness, Σ R = y_t(x) − y_t(x₀), holds up to the error of the integral; `missing` computes this error.
     """
 
     title: ClassVar[str] = "Integrated Gradients"
@@ -124,10 +124,10 @@ class IntegratedGradients(Method):
 
 @dataclass(frozen=True)
 class Occlusion(Method):
-    """How far y_t falls when a square of `window` pixels is covered with `value`, on average over the squares on a pixel.
+    """How much y_t falls if a square of `window` pixels is covered with `value`: the mean over all squares on a pixel.
 
-    Squares lie `stride` apart, and the last of a row or column ends at the edge. `window=None` is a seventh of the shorter
-    side, `stride=None` half the window. R has its amount evenly in all channels, so that Σ over these is the mean fall.
+    Squares are `stride` apart; the last one of a row or column ends at the edge. `window=None` is a seventh of the shorter
+    side, `stride=None` half the window. R is divided evenly among the channels, so that its sum over them is the mean fall.
     """
 
     title: ClassVar[str] = "Occlusion"

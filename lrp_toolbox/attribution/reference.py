@@ -1,4 +1,4 @@
-"""What any method has to beat."""
+"""The baseline that every method has to beat."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Uniform(Method):
         module, classes = net_and_classes(net)
         shape = shape_of_one(module, x)
         lead = tuple(x.shape[: x.ndim - len(shape)])
-        y = backend.zeros((*lead, *module.output_shape(shape)), x)  # whatever the classes, the answer is the same
+        y = backend.zeros((*lead, *module.output_shape(shape)), x)  # the outputs make no difference
         index = settle(y, target, classes).target
         assert index is not None
         each = backend.zeros((*index.shape, *shape), x) + like(1, x) / math.prod(shape)

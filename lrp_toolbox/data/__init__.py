@@ -1,4 +1,4 @@
-"""Photographs in, arrays out; and data sets that say what is seen on them, and where."""
+"""Photographs as arrays, and data sets with the classes and boxes on them."""
 
 from .annotations import DataFormatError
 from .boxes import Item, box_mask

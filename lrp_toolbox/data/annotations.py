@@ -1,4 +1,4 @@
-"""Files that say what is seen where: reading them, and refusing them with file, place, expected and found."""
+"""Reading files of annotations. An error names the file, the place in it, what was expected and what was found."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from xml.parsers import expat
 
 Size = tuple[int, int]  # (height, width)
 Box = tuple[float, float, float, float]  # x0, y0, x1, y1
-MOST = 1 << 24  # pixels in a row: more than any photograph has
+MAX_PIXELS = 1 << 24  # in a row; no photograph has more
 
 
 class DataFormatError(ValueError):
-    """A file of annotations that is not what it should be; says which, where in it, what was expected and what was found."""
+    """A broken file of annotations: the message has the file, the place, what was expected and what was found."""
 
 
 def read_text(file: Path) -> str:
@@ -141,7 +141,7 @@ def number(value: str, where: str) -> float:
 
 def checked_size(height: float, width: float, where: str) -> Size:
     """(height, width) of a photograph."""
-    if not all(1 <= n < MOST and n == int(n) for n in (height, width)):
+    if not all(1 <= n < MAX_PIXELS and n == int(n) for n in (height, width)):
         raise DataFormatError(f"{where}: expected a width and a height in pixels, found {width}×{height}")
     return int(height), int(width)
 
@@ -154,7 +154,7 @@ def edges(values: Sequence[float], first: int, size: Size, where: str) -> Box:
     first   the number that the files give to the first pixel: 1 in PASCAL VOC, 0 in ImageNet
     """
     xmin, ymin, xmax, ymax = values
-    if not all(abs(value) < MOST for value in values):
+    if not all(abs(value) < MAX_PIXELS for value in values):
         raise DataFormatError(f"{where}: expected numbers of pixels, found {list(values)}")
     x0, y0, x1, y1 = xmin - first, ymin - first, xmax - first + 1, ymax - first + 1
     height, width = size

@@ -19,13 +19,13 @@ Mask = np.ndarray[Any, np.dtype[np.bool_]]
 
 @dataclass(frozen=True, eq=False)
 class Item:
-    """A photograph with what is seen on it, and where.
+    """A photograph, the classes on it, and their boxes.
 
     size         (height, width) of the original photograph, in which the boxes are counted. The file at `photo` may hold
                  the whole of it at another size
     boxes        for each class, (n, 4) of x0, y0, x1, y1: edges in pixels from the upper left corner, 0, 0. A box covers
                  x0 ≤ x < x1 and y0 ≤ y < y1, and a pixel belongs to it if its centre does
-    labels       the classes that are said to be on the photograph, whether or not their boxes are
+    labels       the classes that are on the photograph, with or without boxes
     incomplete   classes of which boxes are missing: to be left out of measurements
     difficult    for each class, (n), which of its boxes are flagged as difficult; False where nothing is said
     """
@@ -57,8 +57,8 @@ class Item:
 def box_mask(boxes: Boxes, preprocessing: Preprocessing, size: Size, stored: Size | None = None) -> Mask:
     """The pixels of a network's input whose centres lie in one of the boxes, (height, width).
 
-    The boxes take the way of the photograph: stretched as it is stored, cut and rescaled as `preprocessing` does. What is
-    cut off is gone, and of a box that is smaller than a pixel there may be nothing.
+    The boxes are cut and rescaled as `preprocessing` cuts and rescales the photograph. A box that is cut off, or is smaller
+    than a pixel, may have no pixel.
 
     boxes    (n, 4) of x0, y0, x1, y1 (see `Item`) on a photograph of `size`, (height, width)
     stored   the size of the photograph that `preprocessing` gets, if all of it was rescaled before

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
+import zlib
 from os import PathLike
 from pathlib import Path
+
+import numpy as np
 
 from .annotations import (
     Box,
@@ -33,16 +36,40 @@ COLUMNS = ("file", "label", "synset", "orig_w", "orig_h", "xmin", "ymin", "xmax"
 # Where things are: in a folder of few, as Kaggle hands it out, or with the official archives unpacked side by side.
 PHOTOGRAPHS = ("images", "ILSVRC/Data/CLS-LOC/val", "ILSVRC2012_img_val")
 BOXES = ("boxes.csv", "ILSVRC/Annotations/CLS-LOC/val", "ILSVRC2012_bbox_val_v3/val")
-SYNSETS = ("synset_words.txt", "LOC_synset_mapping.txt")
+KIT = "ILSVRC2012_devkit_t12/data/meta.mat"  # the official development kit
+SYNSETS = ("synset_words.txt", "LOC_synset_mapping.txt", KIT)
 
 Found = tuple[Size, list[tuple[str, Box, bool]]]  # the size of a photograph, and its objects
+
+
+# What SciPy raises for a broken .mat, besides an error of its own.
+BROKEN_MAT = (OSError, EOFError, ValueError, TypeError, LookupError, OverflowError, NotImplementedError, zlib.error)
+
+
+def read_kit(file: Path) -> dict[str, str]:
+    """The WordNet ids in meta.mat, sorted, and their words. Synsets that have others below them are no classes.
+
+    The numbers in meta.mat, ILSVRC2012_ID, have another order than the outputs of networks.
+    """
+    from scipy.io import loadmat  # half a second to import, which few need
+    from scipy.io.matlab import MatReadError
+
+    try:
+        synsets = loadmat(file, squeeze_me=True)["synsets"]
+        fields = [np.atleast_1d(synsets[key]) for key in ("WNID", "words", "num_children")]
+        found = {str(wnid): str(words) for wnid, words, children in zip(*fields, strict=True) if int(children) == 0}
+    except FileNotFoundError:
+        raise
+    except (*BROKEN_MAT, MatReadError) as error:
+        raise DataFormatError(f"{file}: expected the synsets of ImageNet's development kit: {error}") from error
+    return dict(sorted(found.items()))
 
 
 class ImageNet:
     """The validation photographs of ImageNet in a folder, with their official boxes as XML, or as a table, boxes.csv.
 
-    Classes are the WordNet ids ("n01440764"), in the order of the file of synsets, a line for each: the order in which
-    networks have their outputs. `words` says them in words.
+    Classes are the WordNet ids ("n01440764"), in the order in which networks have their outputs: the order of the file of
+    synsets, which has a line for each, or, from meta.mat of the official development kit, sorted. `words` are their names.
 
     boxes.csv has a line for each box: file, label (the number of the class), synset, orig_w, orig_h, xmin, ymin, xmax, ymax.
 
@@ -54,9 +81,8 @@ class ImageNet:
         self._photographs = first_of(self.folder, PHOTOGRAPHS, "photographs")
         self._boxes = first_of(self.folder, BOXES, "boxes")
         synsets = first_of(self.folder, SYNSETS, "synsets")
-        lines = read_list(synsets)
-        self.classes = tuple(lines)
-        self.words = tuple(words for words, _ in lines.values())
+        words = read_kit(synsets) if synsets.suffix == ".mat" else {k: text for k, (text, _) in read_list(synsets).items()}
+        self.classes, self.words = tuple(words), tuple(words.values())
         self._index = {wnid: k for k, wnid in enumerate(self.classes)}
 
     def index(self, item: Item) -> int:

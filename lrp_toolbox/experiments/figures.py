@@ -15,40 +15,15 @@ from ..data import Item
 from ..metrics import Curve
 from ..render import Picture, montage
 from .measure import Localise, Setup
-from .results import BASELINE, Localised, Occluded
-from .together import attribute
-
-# The columns (a) … (g) of Fig. 1.
-COLUMNS = (
-    "z",
-    "alphabeta:alpha=1",
-    "guided_backprop",
-    "pattern_attribution",
-    "cmp:alpha=1,flat=0",
-    "cmp:alpha=1,flat=3",
-    "cmp:flat=all",
-)
-# The rows of Table I.
-ROWS = (
-    BASELINE,
-    "z",
-    "alphabeta:alpha=1",
-    "alphabeta:alpha=2",
-    "guided_backprop",
-    "pattern_attribution",
-    "gradient_input",
-    "cmp:alpha=1,flat=0",
-    "cmp:alpha=2,flat=0",
-    "cmp:alpha=1,flat=1",
-    "cmp:alpha=2,flat=1",
-)
-
+from .methods import BASELINE
+from .results import Localised, Occluded
+from .shared_passes import attribute
 
 # ---- Fig. 1 and 4 ----------------------------------------------------------------------------------------------------
 
 
 def sheet(setup: Setup, item: Item, targets: Sequence[int], methods: Sequence[str], letters: str = "") -> Figure:
-    """A photograph; a row for each target, a column for each method, with a letter before its name if there are some."""
+    """A photograph; a row for each target, a column for each method. `letters` stand before the names of the methods."""
     model, asked = setup.open(), Localise(setup, tuple(methods)).parsed()
     y, relevances = attribute(model, setup.x(item), targets, asked)
     return montage(
@@ -61,8 +36,11 @@ def sheet(setup: Setup, item: Item, targets: Sequence[int], methods: Sequence[st
 
 
 def two_targets(setup: Setup, item: Item, outputs: Sequence[int]) -> tuple[list[int], bool]:
-    """The two classes to explain an image for, and whether they are what the model sees, too: of several that are shown, the
-    two that it is surest of; or the one that is shown, and the strongest other."""
+    """The two outputs to explain for an image, and whether the model is right about the image.
+
+    If the image shows several classes (`outputs`), these are the two with the largest logits; if it shows one, this class and
+    the strongest other. The model is right if the classes that are shown have the largest logits.
+    """
     y = to_numpy(setup.open().net(setup.x(item)[None, ...]))[0]
     best = [int(k) for k in (-y).argsort()]
     shown = sorted(outputs, key=best.index)[:2]
@@ -79,7 +57,7 @@ def stacked(figures: Sequence[Figure]) -> Picture:
 
 
 def raster(figure: Figure, dpi: float = 150) -> Picture:
-    """A figure as it would be stored in a file."""
+    """The pixels of a figure, as a file of it has them."""
     opened = io.BytesIO()
     figure.savefig(opened, format="png", dpi=dpi, bbox_inches="tight", pad_inches=0.06)
     with Image.open(opened) as image:
@@ -113,8 +91,8 @@ def figure_3(found: Localised, title: str, bins: int = 100) -> Figure:
         composite = method.startswith("cmp")
         _draw(above, curve, found.names[method], f"C{k}", width=1.6 if composite else 1.0, style="-" if composite else "--")
     above.plot([0, 1], [0, 1], color="black", linewidth=1.2, linestyle=":", label="Baseline")
-    for share in (0.25, 0.5):
-        above.axvline(share, color="#888888", linewidth=0.8)
+    for quarter in (0.25, 0.5):
+        above.axvline(quarter, color="#888888", linewidth=0.8)
     above.set(ylabel="μ", ylim=(0, 1.02))
     above.legend(frameon=False, fontsize=7.5, loc="lower right")
     _histogram(below, curve)

@@ -1,6 +1,6 @@
 """What is measured of one image. A measurement is plain data, so that it travels to other processes and machines.
 
-It names its model, which every process reads from disk once: a folder has to be there for all of them.
+It names its model. Every process reads the model from disk once, so that all of them need the folder.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from ..data import VOC, ImageNet, Item
 from ..io import Model, load
 from ..kernels import positive_part
 from ..metrics import localisation
+from .shared_passes import attribute
 from .store import Found, Row
-from .together import attribute
 
 Fit = Literal["warp", "crop"]
 
 
 @dataclass(frozen=True)
 class Setup:
-    """A model, how photographs are fitted to its input (None: in its own way), and the array module it runs on."""
+    """A model, how photographs are fitted to its input (None: the model's own way), and the array module that it uses."""
 
     model: str
     fit: Fit | None = None
@@ -70,8 +70,8 @@ def _methods(setup: Setup, specs: tuple[str, ...]) -> list[Method]:
 class Localise:
     """R_in, R_tot, S_in and S_tot of Eq. 5 for each class and method, in the order of a `metrics.Localisation`.
 
-    The paper does not say whether R is summed over the channels before its positive part is taken. It is; the columns
-    that end in `_channels` have it the other way. `logit` is the output that is explained.
+    The paper does not say whether R is summed over the channels before its positive part is taken. Here it is summed first;
+    the columns that end in `_channels` take the positive part first. `logit` is the output that is explained.
     """
 
     name: ClassVar[str] = "localisation"
@@ -101,7 +101,7 @@ class Localise:
 class Occlude:
     """f(x) and f(x') of each class, where x' is x with the mean colour in the boxes of the class, or everywhere else.
 
-    The mean colour is the one that preprocessing subtracts, so that x' is 0 there.
+    The mean colour is what preprocessing subtracts, so that x' is 0 there.
     """
 
     name: ClassVar[str] = "occlusion"
@@ -148,7 +148,7 @@ def outputs_of(dataset: VOC | ImageNet, model: Model) -> dict[str, int]:
 
 
 def chosen(items: Sequence[Item], limit: int | None, seed: int) -> list[Item]:
-    """All items, or `limit` of them drawn at random; with the same seed, more begin with the same ones."""
+    """All items, or `limit` of them drawn at random. With the same seed, a larger limit only adds items."""
     if limit is None:
         return list(items)
     if not 1 <= limit <= len(items):

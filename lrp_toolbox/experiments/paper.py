@@ -1,12 +1,15 @@
-"""Table I of Kohlbrenner et al. 2020, to stand beside what is measured here. Not a regression target: other networks, other
-data, and toolboxes that deviate from the paper's equations."""
+"""Table I of Kohlbrenner et al. 2020, to compare with our measurements. Ours need not be equal: the networks and the data
+differ, and the paper's toolboxes deviate from its equations."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
 
-from .results import BASELINE, Line, Table
+from ..attribution import parse_method
+from ..io import Model
+from .methods import BASELINE
+from .results import Line, Table
 
 #: μ_w, μ≤0.25, μ≤0.5, μ by data set and method.
 TABLE_I: dict[str, dict[str, tuple[float, float, float, float | None]]] = {
@@ -36,15 +39,11 @@ TABLE_I: dict[str, dict[str, tuple[float, float, float, float | None]]] = {
 }
 
 
-def _of_the_net(method: str) -> str:
-    """The method without what is only about the net at hand: which of its layers count as dense, where its patterns are."""
-    return re.sub(r"[:,](dense|patterns)=[^,]*", "", method)
-
-
-def beside_the_paper(lines: Sequence[Line], dataset: str) -> Table:
-    """Table I here and, in parentheses, in the paper: numbers, and the place of each row among those that both have."""
+def compared_with_the_paper(lines: Sequence[Line], dataset: str, model: Model) -> Table:
+    """Table I here and, in parentheses, in the paper: the numbers, and each row's place among the rows that both have."""
     theirs = TABLE_I[dataset]
-    common = [(line, theirs[_of_the_net(line.method)]) for line in lines if _of_the_net(line.method) in theirs]
+    specs = {line.method: _in_the_paper(line.method, dataset, model) for line in lines}
+    common = [(line, theirs[spec]) for line in lines if (spec := specs[line.method]) is not None]
     order = [line.method for line, _ in sorted(common, key=lambda pair: -pair[1][0])]
     rows: Table = [("method", "place (paper)", "μ_w (paper)", "μ≤0.25 (paper)", "μ≤0.5 (paper)", "μ (paper)")]
     for place, (line, numbers) in enumerate(common, 1):
@@ -54,3 +53,15 @@ def beside_the_paper(lines: Sequence[Line], dataset: str) -> Table:
         pairs = [f"{a} ({b})" for a, b in zip(here, there, strict=True)]
         rows.append((line.name, f"{place} ({order.index(line.method) + 1})", *pairs))
     return rows
+
+
+def _in_the_paper(spec: str, dataset: str, model: Model) -> str | None:
+    """The method's row in the paper's table. Parameters that depend on the net, `dense` and `patterns`, make no difference."""
+    name, method = spec.partition(":")[0], parse_method(spec, model)
+    own = re.findall(r"[:,]((?:dense|patterns)=[^,]*)", spec)
+    for row in TABLE_I[dataset]:
+        if row.partition(":")[0] == name:
+            parameters = ",".join(filter(None, [row.partition(":")[2], *own]))
+            if parse_method(f"{name}:{parameters}" if parameters else name, model) == method:
+                return row
+    return None

@@ -1,7 +1,7 @@
-"""Measuring many images: on whichever executor, a few ahead at a time, each kept as soon as it is done.
+"""Measuring many images on an executor. Each image is stored as soon as it is measured.
 
-Work goes through the standard `concurrent.futures.Executor`: this process, several on this machine, or a Dask cluster. A run
-that is killed, or loses workers, goes on where it was: what is in the store is not measured again.
+All work goes through the standard `concurrent.futures.Executor`: this process, several processes of this machine, or a Dask
+cluster. A run that was killed or has lost workers can be started again: images in the store are not measured again.
 """
 
 from __future__ import annotations
@@ -9,9 +9,10 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
+import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import (
     FIRST_COMPLETED,
     BrokenExecutor,
@@ -19,13 +20,12 @@ from concurrent.futures import (
     Executor,
     Future,
     ProcessPoolExecutor,
-    ThreadPoolExecutor,
     wait,
 )
 from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import version
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from pathlib import Path
 from typing import Any
 
@@ -49,10 +49,10 @@ def measure(
     ahead: int,
     progress: bool = True,
 ) -> None:
-    """Measure the items that are not in the store, up to `ahead` of them at a time, and put them there.
+    """Measure the items that are not in the store, and store them. At most `ahead` items are given to the executor at a time.
 
-    An image that cannot be measured does not keep the others from it. Raises ValueError at the end, with what was wrong,
-    and nothing of it is in the store, so that the next run tries it again.
+    If an image cannot be measured, the others still are. At the end, ValueError says what was wrong. Nothing of such an image
+    is stored, so that the next run tries it again.
     """
     done = store.done()
     waiting = iter([item for item in items if item.id not in done])
@@ -90,32 +90,48 @@ def measure(
 
 @contextmanager
 def executing(workers: int = 1, dask: str | None = None) -> Iterator[tuple[Executor, int]]:
-    """An executor, and how many images it should have ahead: this process; `workers` processes; or a Dask cluster.
+    """An executor, and the number of images to give it at a time: this thread; `workers` processes; or a Dask cluster.
 
-    Several processes share the threads that one would have.
+    Several processes share the threads that one process would use. If the block raises an error, running tasks are given up.
     """
     if dask is not None:
         with _dask(dask) as found:
             yield found
     elif workers == 1:
-        with ThreadPoolExecutor(1) as one:
-            yield one, 2
+        yield ThisThread(), 1
     else:
-        if workers < 1:
-            raise ValueError(f"workers: expected a number ≥ 1, got {workers}")
-        each = max(1, threads() // workers)
-        with ProcessPoolExecutor(workers, get_context("spawn"), initializer=_keep_to, initargs=(each,)) as several:
+        each, before = max(1, threads() // workers), active_children()
+        with ProcessPoolExecutor(workers, get_context("spawn"), initializer=_begin_worker, initargs=(each,)) as several:
             try:
                 yield several, 2 * workers
             except BrokenExecutor as error:
                 raise ValueError(f"a worker died ({error}); {KEPT}") from error
+            except BaseException:  # Ctrl-C, for example: do not wait for images that are being measured
+                for process in active_children():
+                    if process not in before:
+                        process.terminate()
+                raise
 
 
 KEPT = "all that was done is kept: run this again"
 
 
-def _keep_to(n: int) -> None:
+class ThisThread(Executor):
+    """Does each task at once, in the thread that submits it, where Ctrl-C interrupts it."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+
+def _begin_worker(n: int) -> None:
+    """Use n threads, and leave Ctrl-C to the process that started this one."""
     os.environ["LRP_NUM_THREADS"] = str(n)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 @contextmanager
@@ -131,14 +147,17 @@ def _dask(address: str) -> Iterator[tuple[Executor, int]]:
                 yield executor, 3 * cores
             except (KilledWorker, CancelledError) as error:  # an image that killed one worker after the other; no scheduler
                 raise ValueError(f"the cluster gave up ({error}); {KEPT}") from error
+            except BaseException:  # as above
+                executor.shutdown(wait=False)
+                raise
 
 
-# ---- What a run says of itself ---------------------------------------------------------------------------------------
+# ---- Provenance ------------------------------------------------------------------------------------------------------
 
 
 def provenance(command: Sequence[str]) -> dict[str, Any]:
-    """What measured: the versions, the commit, a digest of this package's source, the machine, and the command."""
-    packages = ", ".join(f"{name} {version(name)}" for name in ("numpy", "pillow"))
+    """The versions, the commit, a digest of this package's source, the machine, and the command."""
+    packages = ", ".join(f"{name} {version(name)}" for name in ("numpy", "scipy", "pillow"))
     return {
         "version": __version__,
         "commit": _commit(),
@@ -152,7 +171,7 @@ def provenance(command: Sequence[str]) -> dict[str, Any]:
 
 @cache
 def code() -> str:
-    """A digest of the source of this package: whatever it says differently may give other numbers."""
+    """A digest of the source of this package: other source may give other numbers."""
     root, digest = Path(__file__).resolve().parent.parent, hashlib.sha256()
     for file in sorted(root.rglob("*.py")):
         digest.update(str(file.relative_to(root)).encode() + b"\0" + file.read_bytes() + b"\0")
@@ -160,7 +179,7 @@ def code() -> str:
 
 
 def _commit() -> str:
-    """The commit of the working copy that this is, and whether something was changed since."""
+    """The commit of this working copy, and whether it has changes since."""
     root = Path(__file__).resolve().parent.parent.parent
     if not (root / ".git").exists():
         return "none: installed"
@@ -177,7 +196,7 @@ def _git(root: Path, *words: str) -> str:
 
 
 def digest(folder: Path) -> str:
-    """A digest of the files that the model in a folder is made of, its patterns among them."""
+    """A digest of the files of a model, with its patterns."""
     whole = hashlib.sha256()
     for name in ("model.json", "weights.npz", "patterns.npz"):
         if (folder / name).is_file():

@@ -1,11 +1,11 @@
-"""Where measurements are kept while they are made: one SQLite file, in which an item is there with all its rows or not at all.
+"""The file of a running experiment: SQLite, with all rows of an image or none of them.
 
-    meta      what was measured and by what: settings, which a later run has to share, and provenance
+    meta      the settings, which must be the same in a later run, and the provenance (versions, commit, command)
     items     one row for every image that is done, and the seconds that it took
     rows      one row for each image × class × method
 
-A process that is killed leaves a file that the next one goes on with. Shards of a run have a file each, in the same folder,
-and are read as one.
+If a process is killed, the next one goes on with its file. Each shard of a run has a file of its own in the same folder. All of
+them are read as one.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Row:
-    """What was measured of one image × class × method; `values` has a number, or None, for each of the store's columns."""
+    """The measurement of one image × class × method; `values` has a number, or None, for each column of the store."""
 
     name: str  # of the class
     method: str
@@ -32,7 +32,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Found:
-    """All that was found of one image."""
+    """All measurements of one image."""
 
     item: str
     seconds: float
@@ -40,9 +40,9 @@ class Found:
 
 
 class Store:
-    """The files `NAME.sqlite` and `NAME-2of8.sqlite` of a folder; what is new goes to the one of this shard.
+    """The files `NAME.sqlite` and `NAME-2of8.sqlite` of a folder. New rows go to the file of this shard.
 
-    Raises ValueError if one of them was measured with other `settings`; says which and how they differ.
+    Raises ValueError if a file was measured with other `settings`, and says which setting differs.
     """
 
     def __init__(
@@ -62,28 +62,28 @@ class Store:
             self._require_same_settings(file)
 
     def files(self) -> list[Path]:
-        """All files of this measurement that there are; one whose maker was killed before its first word is none."""
+        """All files of this measurement. A file without tables does not count: its process was killed before it wrote them."""
         found = [*self.folder.glob(f"{self.name}.sqlite"), *self.folder.glob(f"{self.name}-*of*.sqlite")]
         return sorted(file for file in found if _meta(file))
 
     # -- reading
 
     def done(self) -> set[str]:
-        """The items that are measured, in whichever file."""
+        """The items that are measured, in any of the files."""
         return {item for (item,) in self._select("SELECT item FROM items")}
 
     def rows(self) -> list[tuple[Any, ...]]:
-        """(item, class, method, *columns) of all that was measured, sorted; once, if two shards have the same item."""
+        """(item, class, method, *columns) of all measurements, sorted; each once, even if two shards have the same item."""
         columns = ", ".join(("item", "class", "method", *self.columns))
         found = {row[:3]: row for row in self._select(f"SELECT {columns} FROM rows")}
         return [found[key] for key in sorted(found)]
 
     def seconds(self) -> float:
-        """How long the items took, all together."""
+        """The time that all items took, in sum."""
         return float(sum(dict(self._select("SELECT item, seconds FROM items")).values()))
 
     def meta(self) -> list[dict[str, Any]]:
-        """What each file says of how it was measured."""
+        """Settings and provenance of each file."""
         return [_meta(file) for file in self.files()]
 
     def _select(self, query: str) -> Iterator[Any]:
@@ -94,9 +94,9 @@ class Store:
     # -- writing
 
     def open(self) -> Writer:
-        """To add items to this shard's file, which is made if there is none.
+        """A writer for this shard's file. The file is made if there is none.
 
-        Raises ValueError if the file was begun by another version of this code: its rows would not go together.
+        Raises ValueError if another version of this code began the file: rows of two versions must not be mixed.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         if self.file in self.files():
@@ -133,13 +133,13 @@ class Store:
         if found["code"] != own["code"]:
             raise ValueError(
                 f"{self.file}: was begun by other code (version {found['version']}, commit {found['commit']}) than this "
-                f"(version {own['version']}, commit {own['commit']}), and their rows would not go together; "
-                "go on with that one, or begin in another folder (--out)"
+                f"(version {own['version']}, commit {own['commit']}), and rows of two versions must not be mixed; "
+                "go on with the other version, or give another folder (--out)"
             )
 
 
 class Writer:
-    """Adds items to a file; each with all its rows, or not at all."""
+    """Adds items to a file, each with all its rows or not at all."""
 
     def __init__(self, connection: sqlite3.Connection, columns: int):
         self.connection = connection
@@ -152,7 +152,7 @@ class Writer:
         self.connection.close()
 
     def add(self, found: Found) -> None:
-        """Nothing happens if the item is there already, from another run beside this one."""
+        """Add an item. If another run has added it already, nothing happens."""
         with self.connection as connection:
             connection.execute("BEGIN IMMEDIATE")
             new = connection.execute("INSERT OR IGNORE INTO items VALUES (?, ?)", (found.item, found.seconds))
@@ -174,7 +174,7 @@ def _connect(file: Path) -> sqlite3.Connection:
 
 
 def _meta(file: Path) -> dict[str, Any]:
-    """What a file says of how it was measured; nothing, if there is nothing in it."""
+    """Settings and provenance in a file; an empty dictionary if the file has no tables."""
     with closing(_connect(file)) as connection:
         try:
             if not connection.execute("SELECT 1 FROM sqlite_schema").fetchone():

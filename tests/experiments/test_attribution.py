@@ -1,21 +1,21 @@
 """Attribution methods: one protocol for all, and for each an oracle of its own."""
 
 import pickle
-import subprocess
-import sys
+import re
 from dataclasses import replace
 from fractions import Fraction
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from conftest import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from scipy import ndimage
 from strategies import conv_nets, geometries, integers, rngs, to_fractions
 
 import lrp_toolbox as lrp
+import lrp_toolbox.attribution.patterns as patterns_module
 from lrp_toolbox.attribution import (
     CAM,
     LRP,
@@ -38,6 +38,8 @@ from lrp_toolbox.attribution import (
     parse_composite,
     parse_method,
 )
+from lrp_toolbox.attribution.cam import _scaled_up
+from lrp_toolbox.cli import main
 
 F = to_fractions
 RNG = np.random.default_rng(0)
@@ -266,7 +268,7 @@ def test_rectified_gradients_by_hand(method, first, second):
 def test_what_is_said_of_relu_is_not_done_to_others(activation):
     net = lrp.Sequential(lrp.Linear(np.ones((4, 5))), activation, lrp.Linear(np.ones((5, 2))))
     for method in (GuidedBackprop(), DeconvNet()):
-        with pytest.raises(TypeError, match=f"are about ReLU; what to do at {type(activation).__name__} they do not say"):
+        with pytest.raises(TypeError, match=f"are defined for ReLU only, and this net has {type(activation).__name__}"):
             method(net, np.ones(4), 0)
     np.testing.assert_allclose(Gradient()(net, np.full(4, 0.1), 0), differences(net, np.full(4, 0.1), 0), atol=1e-8)
 
@@ -745,7 +747,7 @@ def test_patterns_live_in_the_folder_of_a_model(tmp_path, lenet):
     folder = lrp.save(lenet, tmp_path / "mine")
     model = lrp.load(folder)
     assert model.folder == folder
-    with pytest.raises(FileNotFoundError, match=r"mine.patterns.npz: there is no such file; data_scripts/fit_patterns.py"):
+    with pytest.raises(FileNotFoundError, match=r"mine: .* no patterns .*: lrp patterns PHOTOGRAPHS --model \S*mine$"):
         parse_method("pattern_attribution", model)
     x = RNG.uniform(0, 1, (20, 28, 28, 1)).astype(np.float32)
     patterns = fitted(model.net, x, source="noise")
@@ -781,36 +783,91 @@ def test_patterns_that_do_not_fit_get_a_clear_error(tmp_path):
         Patterns({"conv1": np.full(2, 1e9)}).save(tmp_path, np.float16)
 
 
-def test_the_script_goes_on_where_it_stopped(tmp_path, lenet):
+@given(rngs(), st.integers(1, 7), st.integers(1, 7), st.integers(1, 20), st.integers(1, 20))
+def test_coarse_maps_are_scaled_up_as_scipy_does(rng, rows, columns, height, width):
+    maps = rng.standard_normal((2, rows, columns))
+    zoom = (height / rows, width / columns)
+    expected = [ndimage.zoom(m, zoom, order=1, mode="nearest", grid_mode=True) for m in maps]
+    np.testing.assert_allclose(_scaled_up(maps, (height, width, 3)), expected, atol=1e-12)
+
+
+@pytest.fixture
+def digits_and_model(tmp_path, lenet):
+    """FILE.npz:ARRAY of ten images of noise, the same as inputs of the model in the order of a fit, and the model."""
     digits = RNG.integers(0, 256, (10, 28, 28), dtype=np.uint8)
     np.savez(tmp_path / "digits.npz", images=digits)
-    model = lrp.save(lenet, tmp_path / "model")
-    images = f"{tmp_path / 'digits.npz'}:images"
-
-    def run(*more):
-        command = [
-            sys.executable,
-            ROOT / "data_scripts" / "fit_patterns.py",
-            "--model",
-            model,
-            "--images",
-            images,
-            "--batch",
-            "3",
-        ]
-        return subprocess.run([*command, *more], capture_output=True, text=True, check=True).stdout
-
     order = np.random.default_rng(0).permutation(10)
     x = np.stack([lenet.prepare(np.repeat(digits[k][..., None], 3, axis=-1)) for k in order])
+    return f"{tmp_path / 'digits.npz'}:images", x, lrp.save(lenet, tmp_path / "model")
+
+
+def assert_patterns(folder, expected, rtol=1e-3):
+    found = Patterns.load(folder)
+    assert found.about["images"] == 10
+    for name, a in expected.arrays.items():
+        np.testing.assert_allclose(found.arrays[name], a, rtol=rtol, atol=1e-4)
+
+
+def test_lrp_patterns_goes_on_where_it_stopped(digits_and_model, lenet, capsys):
+    images, x, model = digits_and_model
     fit = Fit(lenet.net, source="10 of 10 images of digits.npz:images, drawn with seed 0")
     fit.add(x[:6])
     fit.store(model / "patterns.partial.npz")
-    assert "going on after 6 images" in run("--dtype", "float16")
+    assert main(["patterns", images, "--model", str(model), "--batch", "3", "--dtype", "float16"]) == 0
+    out, err = capsys.readouterr()
+    assert "fitted to 10 of 10 images of digits.npz:images" in out
+    assert re.findall(r"\d+/10", err)[0] == "6/10"  # the bar begins there
     assert not (model / "patterns.partial.npz").exists()
-    found = Patterns.load(model)
-    assert found.about["images"] == 10
-    for name, a in fitted(lenet.net, x).arrays.items():
-        np.testing.assert_allclose(found.arrays[name], a, rtol=1e-3, atol=1e-4)
+    assert_patterns(model, fitted(lenet.net, x))
+
+
+def test_an_interrupted_fit_loses_nothing(digits_and_model, lenet, monkeypatch):
+    images, x, model = digits_and_model
+    sums, calls = patterns_module._sums, []
+
+    def interrupted(*arguments, **more):
+        calls.append(1)
+        if len(calls) == 12:  # in the middle of the third batch: LeNet-5 has five layers with weights
+            raise KeyboardInterrupt
+        return sums(*arguments, **more)
+
+    monkeypatch.setattr(patterns_module, "_sums", interrupted)
+    assert main(["patterns", images, "--model", str(model), "--batch", "2"]) == 130
+    fit = Fit(lenet.net, source="10 of 10 images of digits.npz:images, drawn with seed 0")
+    fit.go_on(model / "patterns.partial.npz")
+    assert fit.images == 4
+    assert not (model / "patterns.npz").exists()
+    assert main(["patterns", images, "--model", str(model), "--batch", "2"]) == 0
+    assert_patterns(model, fitted(lenet.net, x))
+
+
+def test_patterns_of_a_folder_of_photographs(tmp_path, lenet, capsys):
+    for k in range(3):
+        (tmp_path / "photos" / "inner").mkdir(parents=True, exist_ok=True)
+        Image.fromarray(RNG.integers(0, 256, (30, 40, 3), dtype=np.uint8)).save(tmp_path / "photos" / "inner" / f"{k}.JPG")
+    options = ["--model", "lenet5-mnist", "--out", str(tmp_path / "out"), "--limit", "2"]
+    assert main(["patterns", str(tmp_path / "photos"), *options]) == 0
+    assert "fitted to 2 of 3 images of photos" in capsys.readouterr().out
+    assert Patterns.load(tmp_path / "out").about["images"] == 2
+
+
+@pytest.mark.parametrize(
+    ("images", "more", "message"),
+    [
+        ("nowhere", [], "nowhere: there is no such folder"),
+        (".", [], "no photographs in this folder"),
+        ("a.npz:b", [], "no array 'b'; there are a"),
+        ("a.npz:a", [], "expected uint8 (image, height, width), or with 3 channels, got float64 (3,)"),
+        ("none.npz:a", [], "none.npz"),
+        ("a.npz:a", ["--limit", "0"], "limit: expected a number ≥ 1, got 0"),
+    ],
+)
+def test_images_that_cannot_be_fitted_to(tmp_path, monkeypatch, capsys, images, more, message):
+    monkeypatch.chdir(tmp_path)
+    np.savez("a.npz", a=np.zeros(3))
+    assert main(["patterns", images, "--model", "lenet5-mnist", "--out", "out", *more]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 # ---- by name ---------------------------------------------------------------------------------------------------------

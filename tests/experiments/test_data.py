@@ -12,6 +12,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from PIL import Image
+from scipy.io import savemat
 
 from lrp_toolbox import Preprocessing
 from lrp_toolbox.data import VOC, DataFormatError, ImageNet, box_mask
@@ -238,6 +239,32 @@ def test_official_imagenet_is_read(tmp_path, layout):
     assert data.index(item) == 1
     assert (item.id, item.size, item.labels) == ("ILSVRC2012_val_00000001", (37, 50), ("n01443537",))
     np.testing.assert_array_equal(item.boxes["n01443537"], [[0, 10, 50, 20], [3, 4, 4, 5]])
+
+
+def development_kit(file, synsets):
+    """meta.mat as the official one: a structure with, among others, ILSVRC2012_ID, WNID, words and num_children."""
+    kinds = [("ILSVRC2012_ID", object), ("WNID", object), ("words", object), ("num_children", object)]
+    file.parent.mkdir(parents=True, exist_ok=True)
+    savemat(file, {"synsets": np.array(synsets, kinds).reshape(-1, 1)})
+
+
+def test_synsets_from_the_development_kit(tmp_path):
+    """Sorted, as networks have them; a synset with others below it is no class."""
+    folder = imagenet(tmp_path)
+    (folder / "synset_words.txt").unlink()
+    kit = folder / "ILSVRC2012_devkit_t12" / "data" / "meta.mat"
+    fish = [(1, "n01443537", "goldfish, Carassius auratus", 0), (2, "n01440764", "tench, Tinca tinca", 0)]
+    development_kit(kit, [*fish, (1001, "n01438581", "fish", 2)])
+    data = ImageNet(folder)
+    assert data.classes == ("n01440764", "n01443537")
+    assert data.words == ("tench, Tinca tinca", "goldfish, Carassius auratus")
+    for broken in (b"", b"no MATLAB at all" * 20, kit.read_bytes()[:300]):
+        kit.write_bytes(broken)
+        with pytest.raises(DataFormatError, match=r"meta\.mat: expected the synsets of ImageNet's development kit"):
+            ImageNet(folder)
+    savemat(kit, {"synsets": np.arange(3)})
+    with pytest.raises(DataFormatError, match=r"meta\.mat: expected the synsets of ImageNet's development kit"):
+        ImageNet(folder)
 
 
 def test_items_travel_between_processes(tmp_path):

@@ -5,6 +5,7 @@ import dataclasses
 import json
 import os
 import re
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -12,6 +13,7 @@ import sys
 import threading
 import time
 from contextlib import closing, contextmanager
+from html.parser import HTMLParser
 
 import numpy as np
 import pytest
@@ -28,10 +30,11 @@ from lrp_toolbox.data import VOC
 from lrp_toolbox.experiments import Experiment, Localise, Occlude, Setup, figures, results
 from lrp_toolbox.experiments import run as running
 from lrp_toolbox.experiments.measure import chosen, outputs_of, shard, wanted
-from lrp_toolbox.experiments.paper import beside_the_paper
+from lrp_toolbox.experiments.methods import asked_methods
+from lrp_toolbox.experiments.paper import compared_with_the_paper
+from lrp_toolbox.experiments.shared_passes import attribute
 from lrp_toolbox.experiments.store import Found, Row, Store
-from lrp_toolbox.experiments.together import attribute
-from lrp_toolbox.metrics import Localisation
+from lrp_toolbox.metrics import Estimate, Localisation, Summary
 
 METHODS = ("uniform", "z", "alphabeta:alpha=1", "alphabeta:alpha=2", "guided_backprop", "gradient_input",
            "cmp:alpha=1,flat=0", "cmp:alpha=2,flat=0", "cmp:alpha=2,flat=1")  # fmt: skip
@@ -73,7 +76,8 @@ def tiny(tmp_path_factory):
 
 def experiment(tiny, out, **more):
     given = {"methods": FEW, "examples": 2, "bins": 10, **more}
-    return Experiment("voc", tiny / "data", "val", Setup(str(tiny / "model")), out, **given)
+    folders = tiny if isinstance(tiny, dict) else {"data": tiny / "data", "model": tiny / "model"}
+    return Experiment("voc", folders["data"], "val", Setup(str(folders["model"])), out, **given)
 
 
 def arguments(tiny, out, *more):
@@ -115,7 +119,7 @@ def branching_models(draw):
 
 @settings(max_examples=settings().max_examples // 3)
 @given(branching_models(), st.lists(st.integers(0, 5), min_size=1, max_size=7))
-def test_together_is_one_by_one(drawn, targets):
+def test_shared_passes_give_what_each_method_gives(drawn, targets):
     model, x, _ = drawn
     specs = (*METHODS, "excitation_backprop", "flat", "cmp:alpha=3,flat=all", "cmp:flat=1,pooling=yes", "gradient", "occlusion")
     methods = [parse_method(spec, model) for spec in specs]
@@ -129,18 +133,18 @@ def test_together_is_one_by_one(drawn, targets):
 def test_the_forward_pass_and_the_common_way_back_are_taken_once(lenet, monkeypatch):
     x = lenet.prepare(lrp.read_photo(lenet.example))
     traced, returned = [], []
-    trace, share = lrp.Conv.trace, lrp.Conv._share
+    trace, relprop = lrp.Conv.trace, lrp.Conv.relprop
 
     def counting_trace(self, *args, **kwargs):
         traced.append(self)
         return trace(self, *args, **kwargs)
 
-    def counting_share(self, t, R, rule, book):
+    def counting_relprop(self, t, R, rule):
         returned.append((self.w.shape[-1], str(rule), len(R)))
-        return share(self, t, R, rule, book)
+        return relprop(self, t, R, rule)
 
     monkeypatch.setattr(lrp.Conv, "trace", counting_trace)
-    monkeypatch.setattr(lrp.Conv, "_share", counting_share)
+    monkeypatch.setattr(lrp.Conv, "relprop", counting_relprop)
     specs = ("alphabeta:alpha=1", "cmp:alpha=1,flat=0", "cmp:alpha=1,flat=1", "cmp:alpha=2,flat=0", "cmp:alpha=2,flat=1", "z")
     attribute(lenet, x, [1, 2], [parse_method(spec, lenet) for spec in specs])
     assert len(traced) == 2 * 2  # two convolutions; with and without the parts of αβ
@@ -448,6 +452,37 @@ def test_an_image_that_is_broken_does_not_keep_the_others_from_it(tiny, tmp_path
     assert count(tmp_path / "localisation.sqlite") == IMAGES
 
 
+@dataclasses.dataclass(frozen=True)
+class Endlessly(Localise):
+    """The first six images as usual; the others take minutes, as large ones may."""
+
+    def __call__(self, item, outputs):
+        if int(item.id) >= 6:
+            time.sleep(300)
+        return super().__call__(item, outputs)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_ctrl_c_ends_at_once(tiny, whole, tmp_path, workers):
+    endless = SLOW_COMMAND.replace("Slowly", "Endlessly")
+    command = [sys.executable, "-c", endless, *arguments(tiny, tmp_path, "--workers", workers)]
+    file = tmp_path / "localisation.sqlite"
+    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, env=ENVIRONMENT, start_new_session=True, **pipes) as process:
+        until(lambda: count(file) >= 6 or process.poll() is not None)
+        time.sleep(0.2)  # the next images have begun
+        begun = time.monotonic()
+        os.killpg(process.pid, signal.SIGINT)  # a terminal sends it to all processes
+        err = process.stderr.read()
+        assert process.wait() == 130
+        assert time.monotonic() - begun < 2 * max(1, os.getloadavg()[0] / os.cpu_count())  # 2 s where nothing else runs
+    assert err.splitlines()[-1] == "lrp: interrupted"
+    assert "Traceback" not in err
+    assert count(file) == 6
+    assert main(arguments(tiny, tmp_path)) == 0
+    assert_same(rows_of(experiment(tiny, tmp_path)), whole)
+
+
 # ---- The command -----------------------------------------------------------------------------------------------------
 
 
@@ -473,7 +508,7 @@ def test_table_1_in_shards_and_its_report(tiny, whole, tmp_path, capsys):
     assert "Fig. 3" in page
     assert "| Baseline | 2 (2) | 1.000 (1.000) |" in (tmp_path / "table1.md").read_text()
     assert re.search(r'(src|href)="(?!data:)', page) is None
-    assert page.count("<details>") == 1
+    assert page.count("<details") == 1
     assert (tmp_path / "localisation.csv").read_text().count("\n") == len(whole) + 1
 
 
@@ -535,24 +570,162 @@ def test_imagenet_cropped(tiny, tmp_path, capsys):
     options = ["--dataset", "imagenet", "--data", str(folder), "--fit", "crop", "--out", str(tmp_path / "out")]
     assert main([*arguments(tiny, tmp_path), *options]) == 0
     assert "2 {class × image} pairs" in (out := capsys.readouterr().out)
-    assert "1 pairs left out, of whose boxes no pixel is seen" in out
+    assert "1 pairs left out, because no pixel of their boxes is seen" in out
     with (tmp_path / "out" / "localisation.csv").open(newline="") as opened:
         seen = {(row["item"], row["class"]): float(row["box"]) / float(row["image"]) for row in csv.DictReader(opened)}
     assert seen == pytest.approx({("0", synsets[4]): 1, ("1", synsets[5]): 0, ("2", synsets[6]): 30 * 30 / 48**2}, rel=0.05)
     assert "(1.902)" in (tmp_path / "out" / "table1.md").read_text()
 
 
-def test_rows_of_the_paper_whatever_counts_as_dense():
+def test_rows_of_the_paper_in_any_spelling(lenet):
     n = np.ones(2)
-    specs = ("cmp:alpha=1,flat=1,dense=fc*", "pattern_attribution:patterns=here", "gradient", "uniform")
+    patterns = f"pattern_attribution:patterns={lenet.folder}"
+    specs = ("cmp:flat=1,alpha=1,dense=fc*", "cmp", patterns, "cmp:flat=3", "gradient", "uniform")
     of = {spec: Localisation(n / 2 / (1 + k), n, 10 * n, 100 * n) for k, spec in enumerate(specs)}
     found = results.Localised(np.arange(2), n, of, of, {spec: spec for spec in specs})
-    rows = beside_the_paper(results.table(found, samples=10), "imagenet")[1:]
+    rows = compared_with_the_paper(results.table(found, samples=10), "imagenet", lenet)[1:]
     assert [row[:3] for row in rows] == [
-        ("cmp:alpha=1,flat=1,dense=fc*", "1 (1)", "5.000 (1.704)"),
-        ("pattern_attribution:patterns=here", "2 (2)", "2.500 (1.591)"),
-        ("uniform", "3 (3)", "1.250 (1.000)"),
+        ("cmp:flat=1,alpha=1,dense=fc*", "1 (2)", "5.000 (1.704)"),
+        ("cmp", "2 (1)", "2.500 (1.902)"),
+        (patterns, "3 (3)", "1.667 (1.591)"),
+        ("uniform", "4 (4)", "0.833 (1.000)"),
     ]
+
+
+# ---- Methods ---------------------------------------------------------------------------------------------------------
+
+
+def test_spellings_of_a_method_are_one_row(tiny, tmp_path, capsys):
+    options = [*arguments(tiny, tmp_path, "--limit", 8), "--methods"]
+    assert main([*options, "z", "z", "cmp", "cmp:alpha=2,flat=1", "uniform"]) == 0
+    out, err = capsys.readouterr()
+    assert "lrp: note: z: LRP_z is named twice, and measured once" in err
+    assert "lrp: note: cmp:alpha=2,flat=1: LRP_CMP:α2+♭ is named twice, and measured once" in err
+    assert sorted(line.split("  ")[0] for line in out.splitlines()[1:4]) == ["Baseline", "LRP_CMP:α2+♭", "LRP_z"]
+    assert "| LRP_CMP:α2+♭ |" in (tmp_path / "table1.md").read_text().partition("Compared with")[2]
+
+
+def test_some_of_the_measured_methods_are_read(tiny, tmp_path, capsys):
+    options = arguments(tiny, tmp_path, "--limit", 8)  # what comes later on the command line replaces these
+    assert main([*options, "--methods", "z", "cmp", "uniform"]) == 0
+    before = closing_select(tmp_path / "localisation.sqlite", "SELECT item, seconds FROM items")
+    capsys.readouterr()
+    assert main([*options, "--methods", "cmp:flat=1", "uniform"]) == 0
+    assert closing_select(tmp_path / "localisation.sqlite", "SELECT item, seconds FROM items") == before
+    assert "LRP_z" not in (tmp_path / "table1.md").read_text()
+    assert main([*options, "--methods", "cmp", "--limit", "10"]) == 0  # more images: with all that the folder has
+    assert "3 methods; 2 more images are measured for all of them" in capsys.readouterr().err
+    assert len({row[:3] for row in closing_select(tmp_path / "localisation.sqlite", "SELECT * FROM rows")}) == len(
+        closing_select(tmp_path / "localisation.sqlite", "SELECT * FROM rows")
+    )
+    assert main([*options, "--methods", "cmp", "gradient"]) == 2
+    assert (
+        "methods: was measured with z, cmp:alpha=2,flat=1, uniform, and gradient is not among them" in capsys.readouterr().err
+    )
+
+
+def test_without_patterns_pattern_attribution_is_left_out(tiny, tmp_path, capsys):
+    options = ["--dataset", "voc", "--data", str(tiny / "data"), "--model", str(tiny / "model"), "--out", str(tmp_path)]
+    for name in ("table1", "fig3"):  # tests/documents/test_commands.py has the others, with a net of enough layers
+        assert main(["experiment", name, *options, "--limit", "2", "--examples", "0"]) == 0
+        err = capsys.readouterr().err
+        assert err.count("lrp: note: ") == 1
+        [note] = [line for line in err.splitlines() if line.startswith("lrp: note: ")]
+        assert note.startswith("lrp: note: pattern_attribution is left out: ")
+        assert note.endswith(f"lrp patterns PHOTOGRAPHS --model {tiny / 'model'}")
+
+
+def test_with_patterns_it_is_measured(tiny, tmp_path, capsys):
+    model = tmp_path / "model"
+    shutil.copytree(tiny / "model", model)
+    assert main(["patterns", str(tiny / "data" / "JPEGImages"), "--model", str(model)]) == 0
+    e = experiment({"data": tiny / "data", "model": model}, tmp_path / "out", methods=(), limit=2)
+    assert list(e.asked(("z", "pattern_attribution"))) == ["z", "pattern_attribution"]
+    assert list(asked_methods(["patternnet", "patternnet:start=logit"], e.model)) == ["patternnet"]
+
+
+# ---- Few images ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("images", [1, 2])
+def test_few_images_have_no_stars(tiny, tmp_path, capsys, images):
+    assert main(arguments(tiny, tmp_path, "--limit", images)) == 0
+    out = capsys.readouterr().out
+    table, _, about = out.partition("\n\n")
+    assert not set("[*") & set(table)
+    assert "too few images for an interval (fewer than six)" in about
+    assert "too few images to say whether this is more than chance" in about
+    for file in ("table1.csv", "table1.md", "report.html"):
+        assert "nan" not in re.sub(r"data:image/[^\"]*", "", (tmp_path / file).read_text())
+
+
+# ---- The report ------------------------------------------------------------------------------------------------------
+
+
+class Page(HTMLParser):
+    """The tags of a page in their order, each with its attributes, and the text behind it."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs), []))
+
+    def handle_data(self, data):
+        if self.tags:
+            self.tags[-1][2].append(data.strip("\n"))
+
+    def texts(self, tag):
+        return ["".join(text) for name, _, text in self.tags if name == tag]
+
+
+def test_the_report_begins_with_the_finding(tiny, tmp_path, capsys):
+    assert main(arguments(tiny, tmp_path, "--examples", 3)) == 0
+    out, err = capsys.readouterr()
+    page = Page((tmp_path / "report.html").read_text())
+    finding, meaning, *_ = page.texts("p")
+    first = out.splitlines()[1].split("  ")[0]
+    assert finding.startswith(f"{first} is first, with a mean μ_w of ")
+    assert "95 % interval" in finding
+    assert finding in out
+    assert "μ is the share of the positive relevance" in meaning
+    assert page.texts("h2")[-1] == "How it was measured"  # provenance comes last
+    images = [attributes for tag, attributes, _ in page.tags if tag == "img"]
+    assert len(images) == 3 + 1
+    assert all(len(attributes["alt"]) > 20 for attributes in images)
+    summaries = page.texts("summary")
+    assert all(re.fullmatch(r"(boat|cat|person)?( and (boat|cat|person))*.* \(image \d{6}\)", text) for text in summaries)
+    assert sum("open" in attributes for tag, attributes, _ in page.tags if tag == "details") == 1
+    for step in ("localisation", "intervals", "examples"):
+        assert f"{step}: 100%" in err
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "said"),
+    [
+        (0.1, 0.3, "0.10 to 0.30, excludes 0."),
+        (-0.1, 0.3, "contains 0: the order of these two may be chance."),
+        (np.nan, np.nan, "too few images to say whether"),
+    ],
+)
+def test_the_finding_in_words(low, high, said):
+    def summary(mu_w):
+        return Summary(mu_w, *[Estimate(0.0, 0.0, 0.0, 9)] * 5, 9, 0, 0)
+
+    best, other = Estimate(2.5, 2.0, 3.0, 9), Estimate(2.3, 2.0, 3.0, 9)
+    lines = [
+        results.Line("a", "A", summary(best), summary(Estimate(0.2, low, high, 9))),
+        results.Line("b", "B", summary(other), None),
+    ]
+    text = results.finding(lines)
+    assert text.startswith("A is first, with a mean μ_w of 2.50. B is second; the mean difference, pair by pair, is 0.20. ")
+    assert text.endswith(said) or said in text
+    assert results.finding(lines[1:]) == "B is first, with a mean μ_w of 2.30. No other method was measured."
+
+
+# ---- What is refused -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -560,10 +733,20 @@ def test_rows_of_the_paper_whatever_counts_as_dense():
     [
         (["--methods", "zz"], "method 'zz': there is no 'zz'"),
         (["--limit", 1000], f"limit: expected a number from 1 to {IMAGES}, got 1000"),
-        (["--workers", 0], "workers: expected a number ≥ 1, got 0"),
+        (["--workers", 0], "--workers: expected a number ≥ 1, got 0"),
         (["--split", "test"], "no list of 'test'"),
         (["--model", "lenet5-mnist"], "does not know the classes"),
-        (["--data", "nowhere"], "no annotations"),
+        (["--data", "nowhere"], "--data: there is no folder"),
+        (["--data", "nowhere", "--model", "nothing"], "--data: there is no folder"),
+        (["--limit", 0], "--limit: expected a number ≥ 1, got 0"),
+        (["--bins", 0], "--bins: expected a number from 1 to 1000, got 0"),
+        (["--bins", 10**9], "--bins: expected a number from 1 to 1000, got 1000000000"),
+        (["--examples", -1], "--examples: expected a number ≥ 0, got -1"),
+        (["--seed", -1], "--seed: expected a number ≥ 0, got -1"),
+        (
+            ["--methods", "pattern_attribution"],
+            "no patterns (patterns.npz). To fit them to a folder of photographs: lrp patterns",
+        ),
     ],
 )
 def test_what_cannot_be_done_is_one_line_and_exit_code_2(tiny, tmp_path, capsys, more, message):

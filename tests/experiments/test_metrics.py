@@ -18,6 +18,7 @@ from lrp_toolbox.metrics import (
     _median,
     aopc,
     bootstrap,
+    few,
     localisation,
     over_size,
     pixel_flipping,
@@ -279,12 +280,12 @@ def test_pairs_make_differences_sharp():
 @given(st.lists(st.tuples(st.integers(-9, 9), st.integers(0, 3)), min_size=1, max_size=12))
 def test_a_weighted_median_is_the_median_of_repeated_values(pairs):
     values, weights = (np.array(part, float) for part in zip(*pairs, strict=True))
-    [[median]] = _median(weights[None], values[:, None])
+    [[median]] = _median(values[:, None], np.arange(len(values)), len(values))(weights[None])
     repeated = np.repeat(values, weights.astype(int))
     assert median == np.median(repeated) if len(repeated) else np.isnan(median)
 
 
-@given(strategies.rngs(), st.integers(2, 12), st.sampled_from(["mean", "median"]))
+@given(strategies.rngs(), st.integers(6, 12), st.sampled_from(["mean", "median"]))
 def test_rows_of_one_image_are_drawn_together(rng, images, statistic):
     """Every row three times, said to be of one image, is no more evidence than once."""
     values = rng.integers(0, 9, images).astype(float)
@@ -328,7 +329,32 @@ def test_the_seed_decides():
     assert np.isnan(single.low)
     [nothing] = bootstrap(np.zeros(0))
     assert np.isnan([nothing.value, nothing.low, nothing.high]).all()
-    assert str(bootstrap(np.array([1.0, 1.0]))[0]) == "1.000 [1.000, 1.000]"
+    assert str(bootstrap(np.ones(6))[0]) == "1.000 [1.000, 1.000]"
+    assert [str(bootstrap(np.ones(n))[0]) for n in (0, 2)] == ["–", "1.000"]
+
+
+@pytest.mark.parametrize("statistic", ["mean", "median"])
+def test_intervals_are_those_of_resamples_drawn_one_by_one(statistic):
+    """The rows of each image as a list of their own; a resample is the lists of the images that NumPy draws."""
+    rng = np.random.default_rng(3)
+    groups = rng.integers(0, 20, 60)
+    values = np.where(rng.random(60) < 0.8, rng.standard_normal(60), np.nan)
+    lists = [values[(groups == g) & ~np.isnan(values)] for g in np.unique(groups)]
+    f = {"mean": np.mean, "median": np.median}[statistic]
+    drawn = np.random.default_rng(7).integers(len(lists), size=(300, len(lists)))
+    expected = np.quantile([f(np.concatenate([lists[k] for k in of])) for of in drawn], (0.05, 0.95))
+    [found] = bootstrap(values, statistic, groups, samples=300, level=0.9, seed=7)
+    assert (found.low, found.high) == pytest.approx(tuple(expected), rel=1e-12)
+
+
+@given(strategies.rngs(), st.integers(1, 8), st.sampled_from(["mean", "median"]))
+def test_too_few_images_have_no_interval(rng, images, statistic):
+    """With five images, all differences have the same sign by chance more often than once in twenty."""
+    values = rng.uniform(0.1, 1, 3 * images)
+    [found] = bootstrap(values, statistic, np.repeat(np.arange(images), 3), samples=50)
+    assert found.has_interval == (images >= 6) == (not few(images))
+    assert few(6, level=0.99)
+    assert not few(8, level=0.99)
 
 
 # ---- over the size of boxes ------------------------------------------------------------------------------------------

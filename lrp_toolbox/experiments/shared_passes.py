@@ -1,9 +1,9 @@
-"""One input, several classes, several methods: what they have in common is computed once.
+"""One input, several classes, several methods: common work is done once.
 
-All share the forward pass. Composites that agree from the output down to some layer share the way back until there (LRP_CMP
-with and without ♭ differ in the first layer only). Relevances that meet the same rule in a layer go through it together, so
-that its denominators are computed once. The numbers are those of the methods by themselves, up to rounding. No ledger is
-kept.
+All methods share the forward pass. Composites with the same rules from the output down to some layer share the backward pass
+down to this layer (LRP_CMP with and without ♭ differ in the first layer only). Relevances that have the same rule in a layer
+go through it as one array, so that its denominators are computed once. Each method gives the same numbers as alone, up to
+rounding; there is no ledger.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from ..modules import Graph, Layer, Module, Trace, fuse
 from ..modules.base import PassingLayer
 from ..rules import AlphaBeta, Rule
 
-TARGETS = 4  # classes that go back together: the maps of more, in a large net, would not fit into memory
+TARGETS = 4  # classes in one backward pass; with more, the maps of a large net would not fit into memory
 Rules = Mapping[str, Rule]
 
 
 def attribute(model: Model, x: Array, targets: Sequence[int], methods: Sequence[Method]) -> tuple[Array, list[Array]]:
-    """The logits (target) of one input x, as NumPy's; and R (target, …) by each of the methods."""
+    """The logits (target) of one input x, as a NumPy array; and R (target, …) by each of the methods."""
     net = fuse(model.net)
     tables = {k: m.composite.resolve(net, tuple(x.shape)) for k, m in enumerate(methods) if isinstance(m, LRP)}
     split = [k for k, table in tables.items() if any(map(_splits, table.rules))]
@@ -114,7 +114,7 @@ def _through(layer: Layer, trace: Trace, R: Sequence[Array], rules: Sequence[Rul
         R_in, row = layer.relprop(trace, namespace(*several).concat(several, axis=0), rule), 0
         for r in several:
             rows = slice(row, row + r.shape[0])
-            answers[rule, id(r)] = tuple(part[rows] for part in R_in) if layer.several_inputs else R_in[rows]
+            answers[rule, id(r)] = tuple(part[rows, ...] for part in R_in) if layer.several_inputs else R_in[rows, ...]
             row += r.shape[0]
     return [answers[layer.effective_rule(rule), id(r)] for r, rule in zip(R, rules, strict=True)]
 
