@@ -13,10 +13,11 @@ import numpy as np
 
 from . import backend
 from .backend import Array, namespace
-from .composites import Composite, RuleTable, lrp_cmp, uniform
+from .composites import Composite, RuleTable
 from .inputs import Classifier, checked_input, net_and_classes, start_relevance
 from .ledger import Ledger, Recorder
 from .modules import Module, Trace, fuse
+from .presets import as_composite
 from .rules import Rule
 
 Target = int | str
@@ -55,7 +56,7 @@ def explain(
     net: Module | Classifier,
     x: Array,
     target: Targets | None = "top",
-    composite: Composite | Rule | None = None,
+    composite: Composite | Rule | str | None = None,
     *,
     start: Literal["logit", "one"] | Array = "logit",
     keep: Sequence[str] = (),
@@ -69,7 +70,8 @@ def explain(
     x : one input, (height, width, channel) or (feature), or several with a leading axis.
     target : an index, a class name, or "top" for the largest output. A list explains several targets, which share the
         forward pass; a list of lists (samples × targets), or an array of that shape, asks each sample for its own.
-    composite : which rule for which layer; a rule stands for itself in every layer. The default is LRP_CMP:α2+♭.
+    composite : which rule for which layer. A rule stands for itself in every layer; a name such as "cmp:alpha=2,flat=1" or
+        "epsilon_plus_flat" stands for what it does on the command line. The default is LRP_CMP:α2+♭.
     start : the relevance to begin with: the target's own output, whatever its sign ("logit"); 1 ("one"); or an array
         like the output, with `target=None`. An array may have an axis for targets in front of the outputs.
     keep : names of layers, or patterns over them, whose outputs' relevance is to be kept.
@@ -82,12 +84,12 @@ def explain(
     ((2, 28, 28, 1), ['2', '7'])
 
     Raises TypeError if x is of another dtype or device than the net, ValueError if it is not finite or does not fit, or if
-    a class is unknown.
+    a class or the name of a composite is unknown.
     """
     module, names = net_and_classes(net, classes)
     module = fuse(module)
     shape = checked_input(module, x)
-    table = _as_composite(composite).resolve(module, shape)
+    table = as_composite(composite, net).resolve(module, shape)
     for pattern in keep:
         if not any(fnmatchcase(layer.name, pattern) for layer in table.layers):
             raise ValueError(f"keep: {pattern!r} matches no layer; there are {', '.join(p.name for p in table.layers)}")
@@ -186,16 +188,6 @@ def _slices(n: int, size: int) -> list[slice]:
 
 
 # ---- What was asked for ----------------------------------------------------------------------------------------------
-
-
-def _as_composite(composite: Composite | Rule | None) -> Composite:
-    if composite is None:
-        return lrp_cmp()
-    if isinstance(composite, Rule):
-        return uniform(composite)
-    if not isinstance(composite, Composite):
-        raise TypeError(f"composite: expected a Composite or a Rule, got {composite!r}")
-    return composite
 
 
 def _given(start: Any, target: Any, X: Array, outputs: tuple[int, ...], batched: bool) -> tuple[Array, bool]:

@@ -3,7 +3,7 @@
 from .backward import LRP, ContrastiveLRP, DeconvNet, Gradient, GradientInput, GuidedBackprop, excitation_backprop
 from .base import Method
 from .cam import CAM, GradCAM
-from .names import METHODS, parse_composite, parse_method
+from .names import METHODS, canonical, parse_composite, parse_method
 from .patterns import Fit, PatternAttribution, PatternNet, Patterns
 from .perturbing import IntegratedGradients, Occlusion, SmoothGrad
 from .reference import Uniform
@@ -27,6 +27,7 @@ __all__ = [
     "Patterns",
     "SmoothGrad",
     "Uniform",
+    "canonical",
     "excitation_backprop",
     "parse_composite",
     "parse_method",
