@@ -13,6 +13,8 @@ from ..rules import Rule
 from ..weights import ONE
 from .base import Layer, LinearModule, Module, PassingLayer, Shape, Trace, proportional
 
+SCREEN = 31  # lines: longer nets are folded where they print themselves
+
 
 @dataclass(frozen=True, eq=False)
 class Node:
@@ -122,7 +124,20 @@ class Graph(Module):
         return self.children[key]
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(f'{name}={child!r}' for name, child in self.items())})"
+        """A line for each layer; what does not fit a screen is left out in the middle."""
+        lines = self._lines()
+        left_out = len(lines) - SCREEN
+        if left_out > 0:
+            half = (SCREEN - 1) // 2
+            lines[half:-half] = [f"  … {len(lines) - 2 * half} more lines …"]
+        return "\n".join(lines)
+
+    def _lines(self) -> list[str]:
+        inside = []
+        for name, child in self.items():
+            first, *more = child._lines() if isinstance(child, Container) else [repr(child)]
+            inside += [f"  {name}: {first}", *(f"  {line}" for line in more)]
+        return [f"{type(self).__name__}(", *inside, ")"]
 
     # -- forward
 
