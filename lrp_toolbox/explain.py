@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any, Literal
@@ -14,42 +14,17 @@ import numpy as np
 from . import backend
 from .backend import Array, namespace
 from .composites import Composite, RuleTable
+from .explanation import Explanation
 from .inputs import Classifier, checked_input, net_and_classes, start_relevance
 from .ledger import Ledger, Recorder
 from .modules import Module, Trace, fuse
 from .presets import as_composite
 from .rules import Rule
 
+__all__ = ["Classifier", "Explanation", "Target", "Targets", "explain"]
+
 Target = int | str
 Targets = Target | Sequence[Target] | Sequence[Sequence[Target]] | Array
-
-
-@dataclass(frozen=True, eq=False)
-class Explanation:
-    """What `explain` found.
-
-    R        relevance of the input, in the shape of x; with an axis for targets, behind the one for samples, if several
-             targets were asked for: (sample, target, height, width, channel)
-    y        the output of the net: the logits, (sample, class)
-    target   the index of the class that each R explains; None if the start relevance was handed in
-    labels   the same as words
-    ledger   where relevance went, with the leading axes of R
-    layers   relevance of the outputs of the layers that were to be kept, by name, with the leading axes of R
-    rules    which layer followed which rule
-    """
-
-    R: Array
-    y: Array
-    target: np.ndarray[Any, Any] | None
-    labels: Any
-    ledger: Ledger
-    layers: Mapping[str, Array]
-    rules: RuleTable
-
-    @property
-    def heatmap(self) -> Array:
-        """R summed over the channels: one number for each pixel."""
-        return namespace(self.R).sum(self.R, axis=-1)
 
 
 def explain(
@@ -134,6 +109,8 @@ def explain(
         ledger=whole.ledger[axes],
         layers={name: a[(*axes, ...)] for name, a in whole.layers.items()},
         rules=table,
+        classes=names,
+        model=None if isinstance(net, Module) else net,
     )
 
 

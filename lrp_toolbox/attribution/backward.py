@@ -25,7 +25,8 @@ from .. import backend, kernels, presets
 from ..backend import Array, Value
 from ..composites import Composite, lrp_cmp, uniform
 from ..context import Context
-from ..explain import Explanation, Targets, explain
+from ..explain import Targets, explain
+from ..explanation import Explanation
 from ..inputs import Classifier, net_and_classes
 from ..modules import Identity, LeakyReLU, Module, PReLU, ReLU, Sequential, Sigmoid, Tanh, Trace, fuse
 from ..modules.base import Layer, Shape
