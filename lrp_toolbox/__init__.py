@@ -24,7 +24,12 @@ from .rules import *  # noqa: F403
 from .rules import __all__ as _rules
 
 if TYPE_CHECKING:
-    from . import attribution, data, experiments, importers, metrics, render
+    from . import attribution as attribution
+    from . import data as data
+    from . import experiments as experiments
+    from . import importers as importers
+    from . import metrics as metrics
+    from . import render as render
 
 __all__ = [
     "COMPOSITES",

@@ -149,7 +149,7 @@ class Explanation:
                 target=target,
                 logit=None if target is None else float(self.y[(*of, target)]),
                 yes=None if verdicts is None else bool(verdicts[(*of, target)]),
-                R=self.R[index],
+                R=self.R[(*index, ...)],
                 ledger=self.ledger[index],
             )
 

@@ -24,14 +24,16 @@ if TYPE_CHECKING:
 SHOWN = 4  # targets in a notebook
 LOGITS = 5  # classes in a list
 SIDE = 320  # pixels: the longer side of a picture in a notebook, at most
+COLOURS = "red speaks for the class, blue against it; each picture has its own scale"
 FOR, AGAINST = "#d02e26", "#1954b0"  # as in render.DAY
 
 STYLE = """<style>
-.lrp { font-size: 13px; line-height: 1.45; max-width: 62em; }
+.lrp { font-size: 13px; line-height: 1.45; max-width: 75em; }
 .lrp h4 { font-size: 15px; margin: 0 0 .2em; }
 .lrp p { margin: .2em 0 .6em; }
-.lrp .lrp-row { display: flex; flex-wrap: wrap; gap: 14px 22px; align-items: flex-start; margin: 0 0 .8em; }
-.lrp figure { margin: 0; width: 220px; max-width: 100%; }
+.lrp .lrp-pale { opacity: .7; }
+.lrp .lrp-row { display: flex; flex-wrap: wrap; gap: 14px 22px; align-items: flex-start; margin: 0 0 .3em; }
+.lrp figure { margin: 0; flex: 0 1 220px; min-width: 150px; }
 .lrp figure img { width: 100%; display: block; border: 1px solid rgba(128, 128, 128, .35); }
 .lrp figcaption { margin-top: .25em; }
 .lrp .lrp-scroll { overflow-x: auto; max-width: 100%; }
@@ -96,7 +98,7 @@ def _heatmaps(rows: Sequence[Row]) -> Figure:
         if k < len(rows):
             ax.imshow(render.heatmap(rows[k].R, quantile=QUANTILE), interpolation="nearest")
             ax.set_title(rows[k].title, fontsize=9)
-    figure.supxlabel("red speaks for the class, blue against it; each panel has its own scale", fontsize=7, color="0.4")
+    figure.supxlabel(COLOURS, fontsize=7, color="0.4")
     return figure
 
 
@@ -110,7 +112,7 @@ def explanation_html(e: Explanation) -> str:
     parts = [f"<h4>{escape(e.rules.name)}{more}</h4>"]
     if e.model is not None and hasattr(e.model, "name"):
         parts.append(f"<p>{escape(e.model.name)}</p>")
-    parts.append(f'<div class="lrp-row">{"".join(_panels(e, rows))}</div>')
+    parts.append(f'<div class="lrp-row">{"".join(_panels(e, rows))}</div><p class="lrp-pale">{COLOURS}</p>')
     prediction = _prediction(e)
     if prediction:
         parts.append(prediction)
