@@ -58,9 +58,9 @@ class Row:
         return f"{number(self.ledger.start)} = {number(self.ledger.end)} on the input{said}"
 
 
-def number(value: Any) -> str:
-    """Four digits, with a minus sign of the right width."""
-    return f"{float(value):.4g}".replace("-", "−")
+def number(value: Any, digits: int = 4) -> str:
+    """So many digits, with a minus sign of the right width."""
+    return f"{float(value):.{digits}g}".replace("-", "−")
 
 
 @dataclass(frozen=True, eq=False, repr=False)

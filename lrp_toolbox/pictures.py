@@ -33,12 +33,12 @@ STYLE = """<style>
 .lrp p { margin: .2em 0 .6em; }
 .lrp .lrp-pale { opacity: .7; }
 .lrp .lrp-row { display: flex; flex-wrap: wrap; gap: 14px 22px; align-items: flex-start; margin: 0 0 .3em; }
-.lrp figure { margin: 0; flex: 0 1 220px; min-width: 150px; }
-.lrp figure img { width: 100%; display: block; border: 1px solid rgba(128, 128, 128, .35); }
+.lrp figure { margin: 0; width: min(220px, 50% - 11px); }
+.lrp figure img { width: 100%; box-sizing: border-box; display: block; border: 1px solid rgba(128, 128, 128, .35); }
 .lrp figcaption { margin-top: .25em; }
 .lrp .lrp-scroll { overflow-x: auto; max-width: 100%; }
 .lrp table { border-collapse: collapse; margin: .2em 0 .6em; font-variant-numeric: tabular-nums; font-size: 13px; }
-.lrp td, .lrp th { padding: 1px 14px 1px 0; text-align: right; white-space: nowrap; font-weight: normal; }
+.lrp td, .lrp th { padding: 1px 12px 1px 0; text-align: right; white-space: nowrap; font-weight: normal; }
 .lrp th { opacity: .7; border-bottom: 1px solid rgba(128, 128, 128, .5); }
 .lrp .lrp-left { text-align: left; }
 .lrp .lrp-wrap { white-space: normal; }
@@ -136,7 +136,7 @@ def _panels(e: Explanation, rows: Sequence[Row]) -> list[str]:
     photo = _reduced(e.photo)
     overlays = [render.overlay(row.R, photo, quantile=QUANTILE) for row in rows]
     pictures = [_figure(p, row.title) for p, row in zip(overlays, rows, strict=True)]
-    return [_figure(photo, "what the net sees of the photograph"), *pictures]
+    return [_figure(photo, "photograph, as far as the net sees it"), *pictures]
 
 
 def _figure(picture: render.Picture, caption: str) -> str:
@@ -186,9 +186,9 @@ def _where_it_went(rows: Sequence[Row]) -> str:
     lines = []
     for row in rows:
         ledger = row.ledger
-        amounts = [ledger.start, ledger.end, *(ledger.absorbed(reason) for reason in reasons), ledger.rounding]
+        lost = [*(ledger.absorbed(reason) for reason in reasons), ledger.rounding]
         sample = "" if row.sample is None else f"sample {row.sample}: "
-        lines.append([sample + row.name, *map(number, amounts)])
+        lines.append([sample + row.name, number(ledger.start), number(ledger.end), *(number(a, 2) for a in lost)])
     return _table(head, lines, left=(0,))
 
 
