@@ -188,7 +188,7 @@ def _where_it_went(rows: Sequence[Row]) -> str:
         ledger = row.ledger
         lost = [*(ledger.absorbed(reason) for reason in reasons), ledger.rounding]
         sample = "" if row.sample is None else f"sample {row.sample}: "
-        lines.append([sample + row.name, number(ledger.start), number(ledger.end), *(number(a, 2) for a in lost)])
+        lines.append([sample + row.name, number(ledger.start), number(ledger.end), *(number(a, 3) for a in lost)])
     return _table(head, lines, left=(0,))
 
 
