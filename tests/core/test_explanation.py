@@ -58,6 +58,14 @@ def test_a_net_prints_a_line_for_each_layer():
     ]
 
 
+def test_a_graph_prints_what_each_node_reads():
+    """A Sequential, Concat or Add does not: the order says it."""
+    nodes = [("a", lrp.Linear(np.ones((2, 2))), "input"), ("b", lrp.ReLU(), "a"), ("sum", lrp.Sum(), ("a", "b"))]
+    lines = str(lrp.Graph(nodes)).splitlines()
+    assert lines == ["Graph(", "  a: Linear(w: 2×2) ← input", "  b: ReLU() ← a", "  sum: Sum() ← a, b", ")"]
+    assert "←" not in str(lrp.Sequential(lrp.Add(lrp.ReLU(), lrp.Identity())))
+
+
 @pytest.mark.parametrize("n", [29, 30, 40, 1000])
 def test_a_long_net_is_folded_in_the_middle(n):
     lines = repr(deep(n)).splitlines()
