@@ -35,6 +35,7 @@ from .rules import Rule
 
 FORMAT = 1
 Logits = Literal["independent", "exclusive"]
+SAYS_YES = {"independent": "to every class with a logit above 0", "exclusive": "to the class with the largest logit"}
 MOST_TEXT = 1 << 26  # bytes of JSON
 LARGE = 1 << 26  # bytes of weights from which on they are not compressed: VGG-16 would take a minute, to be 7 % smaller
 TYPES: dict[str, type[Module]] = {
@@ -130,6 +131,7 @@ class Model:
             ("input", f"{'×'.join(map(str, p.shape))}, {p.channels}, minus ({', '.join(f'{m:g}' for m in p.mean)}){scaled}"),
             ("photographs", {"warp": "warped to that size", "crop": "scaled, and cut to that size"}[p.fit]),
             ("classes", f"{len(self.classes)}: {names}"),
+            *([("says yes", SAYS_YES[self.logits])] if self.logits else []),
             ("parameters", f"{sum(a.size for a in parameters):,} {dtypes}".rstrip()),
         ]
 

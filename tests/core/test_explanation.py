@@ -168,6 +168,17 @@ def test_the_verdict_is_the_models():
     }
 
 
+def test_models_that_ship_say_yes_and_no(vgg16, digit):
+    """Several logits may be a yes of the one, and only the largest of the other."""
+    assert [row.yes for row in digit.rows()] == [True, False]
+    both = vgg16.explain(vgg16.folder / "cat-and-person.jpg", ["cat", "person", "dog"])
+    assert [row.yes for row in both.rows()] == [True, True, False]
+    assert "dog (−9.89), the net says no: " in repr(both)
+    assert page(both).words.count("the net says yes") == 2
+    assert [line[2] for line in page(both).tables[0][1:]].count("yes") == 2
+    assert "says yes     to the class with the largest logit" in repr(digit.model)
+
+
 # ---- in a notebook ---------------------------------------------------------------------------------------------------
 
 
@@ -279,7 +290,7 @@ def test_a_model_shows_itself(lenet, vgg16):
         assert len(found.pictures) == 1
         assert model.summary in found.words
         assert repr(model.net) in found.words
-        assert [name for name, _ in found.tables[0]] == ["input", "photographs", "classes", "parameters"]
+        assert [name for name, _ in found.tables[0]] == ["input", "photographs", "classes", "says yes", "parameters"]
     assert page(dataclasses.replace(lenet, example=None)).pictures == []
 
 
