@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any, Literal
@@ -13,49 +13,25 @@ import numpy as np
 
 from . import backend
 from .backend import Array, namespace
-from .composites import Composite, RuleTable, lrp_cmp, uniform
+from .composites import Composite, RuleTable
+from .explanation import Explanation
 from .inputs import Classifier, checked_input, net_and_classes, start_relevance
 from .ledger import Ledger, Recorder
 from .modules import Module, Trace, fuse
+from .presets import as_composite
 from .rules import Rule
+
+__all__ = ["Classifier", "Explanation", "Target", "Targets", "explain"]
 
 Target = int | str
 Targets = Target | Sequence[Target] | Sequence[Sequence[Target]] | Array
-
-
-@dataclass(frozen=True, eq=False)
-class Explanation:
-    """What `explain` found.
-
-    R        relevance of the input, in the shape of x; with an axis for targets, behind the one for samples, if several
-             targets were asked for: (sample, target, height, width, channel)
-    y        the output of the net: the logits, (sample, class)
-    target   the index of the class that each R explains; None if the start relevance was given
-    labels   the same as words
-    ledger   where relevance went, with the leading axes of R
-    layers   relevance of the outputs of the layers that were to be kept, by name, with the leading axes of R
-    rules    which layer followed which rule
-    """
-
-    R: Array
-    y: Array
-    target: np.ndarray[Any, Any] | None
-    labels: Any
-    ledger: Ledger
-    layers: Mapping[str, Array]
-    rules: RuleTable
-
-    @property
-    def heatmap(self) -> Array:
-        """R summed over the channels: one number for each pixel."""
-        return namespace(self.R).sum(self.R, axis=-1)
 
 
 def explain(
     net: Module | Classifier,
     x: Array,
     target: Targets | None = "top",
-    composite: Composite | Rule | None = None,
+    composite: Composite | Rule | str | None = None,
     *,
     start: Literal["logit", "one"] | Array = "logit",
     keep: Sequence[str] = (),
@@ -69,7 +45,8 @@ def explain(
     x : one input, (height, width, channel) or (feature), or several with a leading axis.
     target : an index, a class name, or "top" for the largest output. A list explains several targets, which share the
         forward pass; a list of lists (samples × targets), or an array of that shape, asks each sample for its own.
-    composite : which rule for which layer; a rule stands for itself in every layer. The default is LRP_CMP:α2+♭.
+    composite : which rule for which layer. A rule stands for itself in every layer; a name such as "cmp:alpha=2,flat=1" or
+        "epsilon_plus_flat" stands for what it does on the command line. The default is LRP_CMP:α2+♭.
     start : the relevance to begin with: the target's own output, whatever its sign ("logit"); 1 ("one"); or an array
         like the output, with `target=None`. An array may have an axis for targets in front of the outputs.
     keep : names of layers, or patterns over them, whose outputs' relevance is to be kept.
@@ -82,12 +59,12 @@ def explain(
     ((2, 28, 28, 1), ['2', '7'])
 
     Raises TypeError if x is of another dtype or device than the net, ValueError if it is not finite or does not fit, or if
-    a class is unknown.
+    a class or the name of a composite is unknown.
     """
     module, names = net_and_classes(net, classes)
     module = fuse(module)
     shape = checked_input(module, x)
-    table = _as_composite(composite).resolve(module, shape)
+    table = as_composite(composite, net).resolve(module, shape)
     for pattern in keep:
         if not any(fnmatchcase(layer.name, pattern) for layer in table.layers):
             raise ValueError(f"keep: {pattern!r} matches no layer; there are {', '.join(p.name for p in table.layers)}")
@@ -132,6 +109,8 @@ def explain(
         ledger=whole.ledger[axes],
         layers={name: a[(*axes, ...)] for name, a in whole.layers.items()},
         rules=table,
+        classes=names,
+        model=None if isinstance(net, Module) else net,
     )
 
 
@@ -186,16 +165,6 @@ def _slices(n: int, size: int) -> list[slice]:
 
 
 # ---- What was asked for ----------------------------------------------------------------------------------------------
-
-
-def _as_composite(composite: Composite | Rule | None) -> Composite:
-    if composite is None:
-        return lrp_cmp()
-    if isinstance(composite, Rule):
-        return uniform(composite)
-    if not isinstance(composite, Composite):
-        raise TypeError(f"composite: expected a Composite or a Rule, got {composite!r}")
-    return composite
 
 
 def _given(start: Any, target: Any, X: Array, outputs: tuple[int, ...], batched: bool) -> tuple[Array, bool]:

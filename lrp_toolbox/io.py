@@ -9,29 +9,33 @@ import dataclasses
 import json
 import os
 import shutil
-import site
-import sys
+import sysconfig
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
+from PIL import Image
 
 from . import modules
-from .backend import Array, to_numpy
+from .backend import Array, asarray, namespace, to_numpy
+from .composites import Composite
 from .context import join
-from .data import Preprocessing
-from .data.photos import Photo
+from .data import Preprocessing, as_photo
+from .explain import Targets, explain
+from .explanation import Explanation
 from .files import new_folder
 from .modules import Module
 from .modules.container import Branches, Graph, Sequential
+from .rules import Rule
 
 FORMAT = 1
 Logits = Literal["independent", "exclusive"]
+SAYS_YES = {"independent": "to every class with a logit above 0", "exclusive": "to the class with the largest logit"}
 MOST_TEXT = 1 << 26  # bytes of JSON
 LARGE = 1 << 26  # bytes of weights from which on they are not compressed: VGG-16 would take a minute, to be 7 % smaller
 TYPES: dict[str, type[Module]] = {
@@ -43,9 +47,15 @@ class ModelFormatError(ValueError):
     """A model file that is not what it should be; says which file, where in it, what was expected and what was found."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Model:
-    """A net with all that it takes to ask it about photographs."""
+    """A net with all that it takes to ask it about photographs.
+
+    >>> model = load("lenet5-mnist")
+    >>> model(model.prepare(model.example)).shape
+    (10,)
+    >>> e = model.explain(model.example, target=["2", "7"])
+    """
 
     name: str
     net: Module
@@ -70,25 +80,84 @@ class Model:
             return np.asarray(numbers > 0)
         return np.asarray(np.arange(numbers.shape[-1]) == numbers.argmax(axis=-1)[..., None])
 
-    def prepare(self, photo: Photo) -> Array:
-        """x for a photograph (see `Preprocessing`)."""
-        return self.preprocessing(photo)
+    def __call__(self, x: Array) -> Array:
+        """The logits, (class) or (sample, class), for one x or several that `prepare` made."""
+        return self.net.forward(x)
+
+    def prepare(self, photo: str | os.PathLike[str] | Image.Image | np.ndarray[Any, Any]) -> Array:
+        """x for a photograph, in the array module and dtype of the net.
+
+        The photograph is a path, a Pillow image, or an array of uint8 (see `lrp_toolbox.data.as_photo`).
+        """
+        return self._like_the_net(self.preprocessing(as_photo(photo)))
+
+    def explain(
+        self,
+        photo: str | os.PathLike[str] | Image.Image | np.ndarray[Any, Any],
+        target: Targets | None = "top",
+        composite: Composite | Rule | str | None = None,
+        *,
+        start: Literal["logit", "one"] | Array = "logit",
+        keep: Sequence[str] = (),
+    ) -> Explanation:
+        """Why does the net say `target` of this photograph? See `lrp_toolbox.explain`, which takes a prepared x.
+
+        The explanation keeps the part of the photograph that the net sees, for its picture.
+        """
+        pixels = as_photo(photo)
+        e = explain(self, self.prepare(pixels), target, composite, start=start, keep=keep)
+        return dataclasses.replace(e, photo=self.preprocessing.view(pixels))
 
     @property
     def bounds(self) -> tuple[Array, Array]:
-        """The box in which every x lies, for `ZBox(*model.bounds)`."""
-        return self.preprocessing.bounds
+        """The box in which every x lies, for `ZBox(*model.bounds)`, in the array module and dtype of the net."""
+        low, high = self.preprocessing.bounds
+        return self._like_the_net(low), self._like_the_net(high)
+
+    def _like_the_net(self, a: np.ndarray[Any, Any]) -> Array:
+        parameters = self.net.parameters()
+        if not parameters:
+            return a
+        moved = asarray(a, parameters[0])
+        return namespace(moved).astype(moved, parameters[0].dtype)
+
+    def facts(self) -> list[tuple[str, str]]:
+        """What the model takes and says, in words: (name, text)."""
+        p, parameters = self.preprocessing, self.net.parameters()
+        scaled = "" if p.scale == 1 else f", times {p.scale:g}"
+        dtypes = ", ".join(sorted({str(a.dtype) for a in parameters}))
+        names = ", ".join(self.classes[:8]) + (", …" if len(self.classes) > 8 else "")
+        return [
+            ("input", f"{'×'.join(map(str, p.shape))}, {p.channels}, minus ({', '.join(f'{m:g}' for m in p.mean)}){scaled}"),
+            ("photographs", {"warp": "warped to that size", "crop": "scaled, and cut to that size"}[p.fit]),
+            ("classes", f"{len(self.classes)}: {names}"),
+            *([("says yes", SAYS_YES[self.logits])] if self.logits else []),
+            ("parameters", f"{sum(a.size for a in parameters):,} {dtypes}".rstrip()),
+        ]
+
+    def __repr__(self) -> str:
+        head = f"Model {self.name}" + (f": {self.summary}" if self.summary else "")
+        return "\n".join([head, *(f"  {name:<12} {text}" for name, text in self.facts())])
+
+    def _repr_html_(self) -> str:
+        from . import pictures
+
+        return pictures.model_html(self)
 
 
 # ---- Finding ---------------------------------------------------------------------------------------------------------
 
 
 def model_folders() -> list[Path]:
-    """Where models are looked for by name: $LRP_TOOLBOX_MODELS, the project's `models/`, and what was installed with it."""
+    """Where `load` looks for names: $LRP_TOOLBOX_MODELS, `models/` of a clone, and what was installed with the package.
+
+    A package is installed for all users, for one user, or into a folder of its own (`pip install --target`).
+    """
     asked = os.environ.get("LRP_TOOLBOX_MODELS")
-    checkout = Path(__file__).resolve().parent.parent / "models"
-    installed = [Path(base) / "share" / "lrp_toolbox" / "models" for base in (sys.prefix, site.getuserbase())]
-    return [*([Path(asked)] if asked else []), checkout, *installed]
+    beside = Path(__file__).resolve().parent.parent
+    user = sysconfig.get_path("data", sysconfig.get_preferred_scheme("user"))
+    installed = [Path(base) / "share" / "lrp_toolbox" / "models" for base in (beside, sysconfig.get_path("data"), user)]
+    return [*([Path(asked)] if asked else []), beside / "models", *installed]
 
 
 def available() -> dict[str, Path]:

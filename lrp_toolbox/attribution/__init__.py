@@ -4,7 +4,7 @@ from .backward import LRP, ContrastiveLRP, DeconvNet, Gradient, GradientInput, G
 from .base import Method
 from .cam import CAM, GradCAM
 from .fitting import fit_to_images
-from .names import METHODS, parse_composite, parse_method
+from .names import METHODS, canonical, parse_composite, parse_method
 from .patterns import Fit, MissingPatternsError, PatternAttribution, PatternNet, Patterns
 from .perturbing import IntegratedGradients, Occlusion, SmoothGrad
 from .reference import Uniform
@@ -29,6 +29,7 @@ __all__ = [
     "Patterns",
     "SmoothGrad",
     "Uniform",
+    "canonical",
     "excitation_backprop",
     "fit_to_images",
     "parse_composite",

@@ -21,15 +21,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, NoReturn
 
-from .. import backend, kernels
+from .. import backend, kernels, presets
 from ..backend import Array, Value
 from ..composites import Composite, lrp_cmp, uniform
 from ..context import Context
-from ..explain import Explanation, Targets, explain
+from ..explain import Targets, explain
+from ..explanation import Explanation
 from ..inputs import Classifier, net_and_classes
 from ..modules import Identity, LeakyReLU, Module, PReLU, ReLU, Sequential, Sigmoid, Tanh, Trace, fuse
 from ..modules.base import Layer, Shape
-from ..rules import AlphaBeta, Rule, ZPlus
+from ..rules import BiasPolicy, Rule, ZPlus
 from .base import Method
 
 Start = Literal["logit", "one"]
@@ -145,14 +146,16 @@ EVERYWHERE_Z_PLUS = uniform(ZPlus())
 
 @dataclass(frozen=True)
 class LRP(Method):
-    """Layer-wise Relevance Propagation: `explain(net, x, target, composite)`."""
+    """Layer-wise Relevance Propagation: `explain(net, x, target, composite)`.
+
+    `composite`: a Composite, or what `explain` takes in its place: a rule, or a name such as "cmp:alpha=2,flat=1".
+    """
 
     composite: Composite = BEST
     start: Start = "logit"
 
     def __post_init__(self) -> None:
-        if not isinstance(self.composite, Composite):
-            raise TypeError(f"composite: expected a Composite, got {self.composite!r}; lrp_toolbox.uniform makes one of a rule")
+        object.__setattr__(self, "composite", presets.as_composite(self.composite))
         require_start(self.start)
 
     @property
@@ -167,13 +170,14 @@ class LRP(Method):
         return self.explain(net, x, target).R
 
 
-def excitation_backprop() -> LRP:
+def excitation_backprop(bias: BiasPolicy = "ignore") -> LRP:
     """Excitation Backprop: a neuron's winner is drawn with probability x_i w⁺_ij / Σ_i x_i w⁺_ij; R is how often an input wins.
 
-    This is LRP_αβ with α = 1, starting with 1, and without the bias in the denominator (Zhang et al. 2018, Eq. 4 and 5, for
-    x ≥ 0).
+    This is LRP_z⁺, starting with 1, and without the bias in the denominator (Zhang et al. 2018, Eq. 4 and 5, for x ≥ 0). In
+    Zennit's composite of that name b⁺ absorbs its part: bias="absorb".
     """
-    return LRP(Composite(uniform(AlphaBeta(1, bias="ignore")).entries, name="Excitation Backprop"), start="one")
+    name = "Excitation Backprop" + ("" if bias == "ignore" else f" (bias={bias})")
+    return LRP(Composite(presets.excitation_backprop(bias).entries, name=name), start="one")
 
 
 def _contrast(layer: Layer, trace: Trace, R: Array) -> Array:
@@ -195,6 +199,9 @@ class ContrastiveLRP(Method):
     title: ClassVar[str] = "CLRP"
 
     of: Composite = EVERYWHERE_Z_PLUS
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "of", presets.as_composite(self.of))
 
     @property
     def name(self) -> str:

@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 from .. import backend
 from ..backend import Array, namespace
 from ..composites import layers
-from ..explain import Explanation, Targets, explain
+from ..explain import Targets, explain
+from ..explanation import Explanation
 from ..inputs import Classifier, shape_of_one
 from ..modules import Identity, Module
 from ..rules import Z

@@ -1,16 +1,16 @@
-"""Methods by name: NAME, or NAME:parameter=value,…, as they are typed. Strings stop here."""
+"""Methods by name: NAME, or NAME:parameter=value,…, as they are typed. `lrp_toolbox.presets` reads the text."""
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ..composites import Composite, lrp_cmp, uniform
+from ..composites import Composite
 from ..io import Model
-from ..rules import RULES, Rule, ZBox
+from ..presets import COMPOSITES, RULE_NAMES, Spec, parse_composite, read_spec, typed_parameters
 from .backward import LRP, ContrastiveLRP, DeconvNet, Gradient, GradientInput, GuidedBackprop, excitation_backprop
 from .base import Method
 from .cam import CAM, GradCAM
@@ -18,28 +18,28 @@ from .patterns import PatternAttribution, PatternNet, require_patterns
 from .perturbing import IntegratedGradients, Occlusion, SmoothGrad
 from .reference import Uniform
 
-RULE_NAMES: dict[str, type[Rule]] = {rule.__name__.lower(): rule for rule in RULES}
+__all__ = ["METHODS", "RULE_NAMES", "canonical", "parameters", "parse_composite", "parse_method"]
 
 
-def _cmp(**parameters: Any) -> LRP:
-    """LRP_CMP, the best practice of Sec. II-B: ε in dense layers, αβ in convolutions, ♭ in the first `flat` of these."""
-    return LRP(lrp_cmp(**parameters))
+def _lrp(make: Callable[..., Composite]) -> Callable[..., LRP]:
+    """What makes LRP of a composite, from the parameters of the composite."""
 
+    @functools.wraps(make)
+    def method(**parameters: Any) -> LRP:
+        return LRP(make(**parameters))
 
-def _everywhere(rule: type[Rule], **parameters: Any) -> LRP:
-    return LRP(uniform(rule(**parameters)))
+    return method
 
 
 METHODS: Mapping[str, Callable[..., Method]] = {
-    "cmp": _cmp,
-    **{name: partial(_everywhere, rule) for name, rule in RULE_NAMES.items()},
+    **{name: _lrp(make) for name, make in COMPOSITES.items()},
+    "excitation_backprop": excitation_backprop,
     "gradient": Gradient,
     "gradient_input": GradientInput,
     "guided_backprop": GuidedBackprop,
     "deconvnet": DeconvNet,
     "smoothgrad": SmoothGrad,
     "integrated_gradients": IntegratedGradients,
-    "excitation_backprop": excitation_backprop,
     "contrastive_lrp": ContrastiveLRP,
     "patternnet": PatternNet,
     "pattern_attribution": PatternAttribution,
@@ -53,60 +53,39 @@ METHODS: Mapping[str, Callable[..., Method]] = {
 
 def parameters(name: str) -> Mapping[str, inspect.Parameter]:
     """The parameters of the method of that name that can be typed, with their defaults."""
-    made_by = lrp_cmp if name == "cmp" else RULE_NAMES.get(name, METHODS[name])
-    found = inspect.signature(made_by).parameters
-    return {} if made_by is ZBox else found
+    return typed_parameters(METHODS[name])
 
 
 def parse_method(spec: str, model: Model) -> Method:
     """The method that `spec` stands for: "cmp:alpha=2,flat=1", "epsilon:eps=0.1", "smoothgrad:samples=50".
 
-    LRP_CMP, or a rule by its name for that rule in every layer; and the other methods. What a method needs to know of the
-    model (the box of zᴮ, patterns) comes from `model`. Raises ValueError for names and values that do not exist.
+    The name is LRP_CMP ("cmp"), a rule for that rule in every layer, a preset, or another method. What a method needs to
+    know of the model (the box of zᴮ, patterns) comes from `model`. Raises ValueError for names and values that do not exist.
     """
-    name, _, rest = spec.partition(":")
-    if name not in METHODS:
-        raise ValueError(f"method {spec!r}: there is no {name!r}; there are {', '.join(METHODS)}")
-    known, given = parameters(name), dict[str, Any]()
-    for item in filter(None, rest.split(",")):
-        key, equals, value = (part.strip() for part in item.partition("="))
-        if not equals or not value:
-            raise ValueError(f"method {spec!r}: expected name=value, got {item!r}")
-        if key not in known:
-            raise ValueError(f"method {spec!r}: no parameter {key!r}; there are {', '.join(known) or 'none'}")
-        given[key] = _value(key, value, model)
-    if RULE_NAMES.get(name) is ZBox:
-        given = dict(zip(("low", "high"), model.bounds, strict=True))
-    if "patterns" in known:
-        folder = given.get("patterns", model.folder)
+    read = _read(spec, model)
+    given = dict(read.parameters)
+    if "patterns" in typed_parameters(read.make):
+        folder = given.get("patterns") or model.folder
         if folder is None:
-            raise ValueError(f"method {spec!r}: {model.name} was not read from a folder; give {name}:patterns=FOLDER")
+            raise ValueError(f"method {spec!r}: {model.name} was not read from a folder; give {read.name}:patterns=FOLDER")
         given["patterns"] = require_patterns(folder)
-    return METHODS[name](**given)
+    return METHODS[read.name](**given)
 
 
-def parse_composite(spec: str, model: Model) -> Composite:
-    """The composite that `spec` stands for. Raises ValueError if that is no LRP."""
-    method = parse_method(spec, model)
-    if not isinstance(method, LRP):
-        raise ValueError(f"composite {spec!r}: expected LRP, cmp or a rule, got {method.name}")
-    return method.composite
+def canonical(spec: str, model: Model) -> str:
+    """The one text for all specs that stand for the same method: "cmp" for "cmp:flat=1,alpha=2.0".
+
+    Parameters stand in the order of the method's signature; those with their usual value are left out. Specs with equal
+    canonical forms give equal methods. Raises ValueError for names and parameters that do not exist.
+    """
+    return _read(spec, model).canonical
 
 
-def _value(key: str, text: str, model: Model) -> Any:
-    """A rule or composite where one is asked for, a number where it reads as one, yes and no, or the text itself."""
-    if key == "first":
-        entries = parse_composite(text, model).entries
-        if len(entries) > 1:
-            raise ValueError(f"first: expected a rule, got {text!r}")
-        return entries[0][1]
-    if key == "of":
-        return parse_composite(text, model)
-    if key == "patterns":
-        return Path(text)
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return {"yes": True, "true": True, "no": False, "false": False}.get(text.lower(), text)
+def _read(spec: str, model: Model) -> Spec:
+    def folder(text: str, _: Any) -> tuple[Path | None, str]:
+        """None for the model's own folder, which is the usual one."""
+        path = Path(text)
+        own = model.folder is not None and path.resolve() == model.folder.resolve()
+        return (None, "") if own else (path, text)
+
+    return read_spec(spec, METHODS, model, what="method", readers={"patterns": folder})

@@ -36,6 +36,30 @@ def read_photo(path: str | PathLike[str], upright: bool = True) -> Photo:
         raise ValueError(f"{path}: cannot be read as a picture: {error}") from error
 
 
+def as_photo(photo: str | PathLike[str] | Image.Image | np.ndarray[Any, Any]) -> Photo:
+    """A photograph as `read_photo` has it, from a path, a Pillow image, or an array of uint8.
+
+    An array is (height, width) or (height, width, 1) for grey, (height, width, 3) for RGB, or (height, width, 4) for RGB with
+    opacity. Raises TypeError or ValueError for anything else.
+    """
+    if isinstance(photo, (str, PathLike)):
+        return read_photo(photo)
+    if isinstance(photo, Image.Image):
+        return np.asarray(_to_rgb(ImageOps.exif_transpose(photo), "photo"))
+    if not isinstance(photo, np.ndarray):
+        raise TypeError(f"photo: expected a path, a Pillow image or an array, got {type(photo).__name__}")
+    grey = photo.ndim == 2 or (photo.ndim == 3 and photo.shape[2] == 1)
+    if photo.dtype != np.uint8 or 0 in photo.shape or not (grey or (photo.ndim == 3 and photo.shape[2] in (3, 4))):
+        raise ValueError(
+            f"photo: expected uint8 of shape (height, width), or with 1, 3 or 4 channels, got {photo.dtype} of shape "
+            f"{tuple(photo.shape)}; to explain an x that is prepared already, use lrp_toolbox.explain(model, x)"
+        )
+    if photo.ndim == 3 and photo.shape[2] == 3:
+        return photo
+    pixels = np.ascontiguousarray(photo.reshape(photo.shape[:2]) if grey else photo)
+    return np.asarray(_to_rgb(Image.fromarray(pixels), "photo"))
+
+
 def decode_photo(file: IO[bytes], name: str, *, upright: bool = True, formats: tuple[str, ...] | None = None) -> Photo:
     """The picture in an open file, as `read_photo` returns it. Error messages begin with `name`.
 

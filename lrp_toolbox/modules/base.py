@@ -50,6 +50,24 @@ class Module:
     A module with several inputs (`several_inputs`) takes a tuple of arrays where others take an array, and gives one back.
     """
 
+    def __init_subclass__(cls, **more: Any) -> None:
+        """Keep the `__repr__` of this class: the one that a dataclass would write prints every number of every array."""
+        super().__init_subclass__(**more)
+        if "__repr__" not in vars(cls):
+            cls.__repr__ = cls.__repr__  # type: ignore[method-assign]
+
+    def __repr__(self) -> str:
+        """The type and the parameters that are not the usual ones; of an array, its shape."""
+        said = []
+        known: tuple[dataclasses.Field[Any], ...] = dataclasses.fields(self) if dataclasses.is_dataclass(self) else ()
+        for f in known:
+            value = getattr(self, f.name)
+            if hasattr(value, "dtype"):
+                said.append(f"{f.name}: {'×'.join(map(str, value.shape))}")
+            elif f.repr and value is not f.default and _in_short(value) != f.default:
+                said.append(f"{f.name}={_in_short(value)!r}")
+        return f"{type(self).__name__}({', '.join(said)})"
+
     @property
     def several_inputs(self) -> bool:
         return False
@@ -316,6 +334,16 @@ class PassingLayer(Layer):
 
     def _redistribute(self, trace: Trace, R: Array, rule: Rule, context: Context) -> Value:
         return R
+
+
+def _in_short(value: Any) -> Any:
+    """2 for (2, 2) and for ((2, 2), (2, 2)), as one may write it; other values as they are."""
+
+    def leaves(value: Any) -> list[Any]:
+        return [leaf for item in value for leaf in leaves(item)] if isinstance(value, tuple) else [value]
+
+    found = leaves(value)
+    return found[0] if found and all(leaf == found[0] for leaf in found) else value
 
 
 def proportional(rule: Rule) -> Rule:

@@ -13,6 +13,8 @@ from ..rules import Rule
 from ..weights import ONE
 from .base import Layer, LinearModule, Module, PassingLayer, Shape, Trace, proportional
 
+SCREEN = 31  # lines: longer nets are folded where they print themselves
+
 
 @dataclass(frozen=True, eq=False)
 class Node:
@@ -122,7 +124,26 @@ class Graph(Module):
         return self.children[key]
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(f'{name}={child!r}' for name, child in self.items())})"
+        """A line for each layer; what does not fit a screen is left out in the middle."""
+        lines = self._lines()
+        left_out = len(lines) - SCREEN
+        if left_out > 0:
+            half = (SCREEN - 1) // 2
+            lines[half:-half] = [f"  … {len(lines) - 2 * half} more lines …"]
+        return "\n".join(lines)
+
+    def _lines(self) -> list[str]:
+        inside = []
+        for node, reads in zip(self.nodes, self._said_reads(), strict=True):
+            first, *more = node.module._lines() if isinstance(node.module, Graph) else [repr(node.module)]
+            from_where = f" ← {', '.join(reads)}" if reads else ""
+            inside += [f"  {node.name}: {first}", *(f"  {line}" for line in more)]
+            inside[-1] += from_where
+        return [f"{type(self).__name__}(", *inside, ")"]
+
+    def _said_reads(self) -> list[tuple[str, ...]]:
+        """For each node, the values that it reads, as far as the order of the nodes does not say so."""
+        return [node.reads for node in self.nodes]
 
     # -- forward
 
@@ -313,6 +334,9 @@ class Sequential(Graph):
     def __getitem__(self, key: int | str | slice) -> Module:
         return Sequential(list(self.items())[key]) if isinstance(key, slice) else super().__getitem__(key)
 
+    def _said_reads(self) -> list[tuple[str, ...]]:
+        return [()] * len(self.nodes)
+
     def of_nodes(self, nodes: Sequence[Node], inputs: tuple[str, ...], output: str) -> Graph:
         return Sequential([(node.name, node.module) for node in nodes])
 
@@ -338,6 +362,9 @@ class Branches(Graph):
         source = _unused([name for name, _ in pairs])
         branches = tuple(Node(name, child, (source,)) for name, child in pairs)
         self._set((*branches, Node(joint, kind(), tuple(name for name, _ in pairs))), (source,), joint)
+
+    def _said_reads(self) -> list[tuple[str, ...]]:
+        return [()] * len(self.nodes)
 
     @property
     def branches(self) -> dict[str, Module]:

@@ -208,7 +208,7 @@ def test_bad_values_get_a_clear_error(make, message):
         (lambda: explain([1.0, 2.0]), "expected an array"),
         (lambda: explain(target=True), "target: expected an index, a class name or 'top', got True"),
         (lambda: explain(target=1.5), "target: expected an index, a class name or 'top', got 1.5"),
-        (lambda: explain(rule="z"), "composite: expected a Composite or a Rule, got 'z'"),
+        (lambda: explain(rule=3), "composite: expected a Composite, a Rule or a name such as 'cmp:alpha=2,flat=1', got 3"),
         (lambda: lrp.explain("vgg16-voc", X), "net: expected a module or a loaded model, got str"),
         (lambda: lrp.explain(lrp.Sequential(NET, lrp.SoftMax()), X), "explain the logits"),
         (lambda: explain(target=None, start=np.ones((2, 3), "float32")), "start is float32, but x is float64"),

@@ -44,6 +44,7 @@ def test_what_is_saved_is_loaded(tmp_path, net):
     x = np.random.default_rng(1).standard_normal((2, 12, 12, 3)).astype("float32")
     np.testing.assert_array_equal(again.net.forward(x), net.forward(x))
     assert repr(again.net) == repr(net)
+    assert all(map(np.array_equal, again.net.parameters(), net.parameters()))
     assert load(folder, dtype=np.float64).net.parameters()[0].dtype == np.float64
     assert sorted(p.name for p in folder.parent.iterdir()) == ["toy"]
 

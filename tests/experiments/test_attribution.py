@@ -913,9 +913,9 @@ def test_methods_as_they_are_typed(lenet, spec, method):
         ("integrated_gradients:baseline=black", "baseline: expected a finite number, got 'black'"),
         ("occlusion:stride=0", "stride: expected a whole number ≥ 1, got 0"),
         ("guided_backprop:start=two", "start: expected 'logit' or 'one', got 'two'"),
-        ("cmp:first=gradient", "composite 'gradient': expected LRP, cmp or a rule, got gradient"),
-        ("cmp:first=cmp", "first: expected a rule, got 'cmp'"),
-        ("contrastive_lrp:of=uniform", "composite 'uniform': expected LRP, cmp or a rule, got Baseline"),
+        ("cmp:first=gradient", "rule 'gradient': there is no 'gradient'; there are z, epsilon"),
+        ("cmp:first=cmp", "rule 'cmp': there is no 'cmp'; there are z, epsilon"),
+        ("contrastive_lrp:of=uniform", "composite 'uniform': there is no 'uniform'; there are cmp, z, epsilon"),
     ],
 )
 def test_what_cannot_be_typed_gets_a_clear_error(lenet, spec, message):
@@ -924,9 +924,7 @@ def test_what_cannot_be_typed_gets_a_clear_error(lenet, spec, message):
     assert message in str(caught.value)
 
 
-def test_lrp_is_of_a_composite():
-    with pytest.raises(TypeError, match="composite: expected a Composite, got Z"):
-        LRP(lrp.Z())
+def test_lrp_begins_with_the_logit_or_with_one():
     with pytest.raises(ValueError, match="start: expected 'logit' or 'one', got 2"):
         LRP(start=2)
 

@@ -97,6 +97,7 @@ def test_a_folder_of_squeezenet_is_squeezenet(squeezenet, tmp_path):
     again = lrp.load(lrp.save(squeezenet, tmp_path / "squeezenet"))
     assert (again.classes, again.preprocessing, again.card) == (squeezenet.classes, squeezenet.preprocessing, squeezenet.card)
     assert repr(again.net) == repr(squeezenet.net)
+    assert all(map(np.array_equal, again.net.parameters(), squeezenet.net.parameters()))
     assert (tmp_path / "squeezenet" / "weights.npz").stat().st_size < 2e6
 
 
@@ -247,6 +248,7 @@ def test_the_mean_is_that_of_caffe(data):
 def test_the_lenet_that_ships_is_that_of_the_zoo(lenet):
     again = zoo.lenet5.of(lenet.net, lenet.classes)
     assert repr(again.net) == repr(lenet.net)
+    assert all(map(np.array_equal, again.net.parameters(), lenet.net.parameters()))
     assert again.preprocessing == lenet.preprocessing
 
 
