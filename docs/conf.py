@@ -11,6 +11,8 @@ from lrp_toolbox import __version__
 HERE = Path(__file__).parent
 sys.path.append(str(HERE / "_extensions"))
 
+import shown_tests  # noqa: E402
+
 project = "lrp_toolbox"
 author = copyright = "The lrp_toolbox developers"
 version = release = __version__
@@ -21,6 +23,7 @@ extensions = [
     "sphinx.ext.viewcode",
     "mathml",
     "plain_docstrings",
+    "shown_tests",
     "thumbnails",
 ]
 exclude_patterns = ["_build", "_extensions"]
@@ -56,13 +59,14 @@ html_theme = "furo"
 html_title = "lrp_toolbox"
 html_static_path = ["_static", str(Path(ziamath.__file__).parent / "fonts" / "STIXTwoMath-Regular.ttf")]
 html_css_files = ["site.css"]
+html_js_files = ["copy.js"]
 html_math_renderer = "mathml"
 html_show_sourcelink = False
 html_copy_source = False
 
 
 def gather(folder: str, *patterns: str) -> None:
-    """docs/notebooks and docs/results: what stands elsewhere, as pages; made anew, and ignored by git."""
+    """docs/notebooks and docs/results: pages that are written elsewhere; made anew, and ignored by git."""
     source, here = HERE.parent / folder, HERE / Path(folder).name
     shutil.rmtree(here, ignore_errors=True)
     for file in [file for pattern in patterns for file in source.rglob(pattern)]:
@@ -73,3 +77,4 @@ def gather(folder: str, *patterns: str) -> None:
 
 gather("notebooks", "*.ipynb")
 gather("experiments/results", "*.md", "fig[23].png")
+(HERE / "tests.md").write_text(shown_tests.page(HERE), encoding="utf-8")

@@ -24,7 +24,7 @@ def name(path):
     return path.relative_to(ROOT).with_suffix("").as_posix()
 
 
-MADE = {"_build", "results", "notebooks"}
+MADE = {"_build", "results", "notebooks", "tests.md"}
 PAGES = {path: text(path) for path in sorted((ROOT / "docs").rglob("*.md")) if not MADE & set(path.parts)}
 SOURCES = [path for path in sorted((ROOT / "lrp_toolbox").rglob("*.py")) if ">>> " in text(path)]
 
