@@ -19,7 +19,9 @@ def label(file, name):
 def page(docs):
     """The page with the source of every test that some page of `docs` links to, as MyST."""
     linked = sorted({found for source in docs.rglob("*.md") for found in ROLE.findall(source.read_text(encoding="utf-8"))})
-    parts = ["# Tests of the decisions\n\nThe tests that other pages of this site link to, as they are in the folder `tests`.\n"]
+    parts = [
+        "# Tests of the decisions\n\nThe tests that other pages of this site link to, as they are in the folder `tests`.\n"
+    ]
     for file, name in linked:
         if not re.search(rf"^def {name}\(", (TESTS / file).read_text(encoding="utf-8"), re.MULTILINE):
             raise SphinxError(f"{file}: there is no test {name}")
@@ -32,8 +34,13 @@ def role(name, rawtext, text, lineno, inliner, options=None, content=None):
     file, _, test = text.partition("::")
     shown = nodes.literal(text, test, classes=["test"])
     reference = addnodes.pending_xref(
-        rawtext, nodes.inline("", "", shown, classes=["xref", "std", "std-ref"]),
-        refdomain="std", reftype="ref", refexplicit=True, reftarget=label(file, test), refwarn=True,
+        rawtext,
+        nodes.inline("", "", shown, classes=["xref", "std", "std-ref"]),
+        refdomain="std",
+        reftype="ref",
+        refexplicit=True,
+        reftarget=label(file, test),
+        refwarn=True,
         refdoc=inliner.document.settings.env.docname,
     )
     return [reference], []
