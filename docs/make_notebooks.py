@@ -4,7 +4,7 @@
     python docs/make_notebooks.py 01 04        those whose names begin so
 
 Each cell of a tutorial becomes a cell of its notebook and is run in an empty folder. Pictures are made small enough for a page
-on a code host: at most 900 pixels wide, 128 colours. The documentation runs the notebooks again whenever it is built.
+on a code host: at most 800 pixels wide, 128 colours. The documentation runs the notebooks again whenever it is built.
 
 Needs the extra `dev`.
 """
@@ -25,7 +25,7 @@ from PIL import Image
 from lrp_toolbox.files import write_text
 
 ROOT = Path(__file__).resolve().parents[1]
-WIDTH, COLOURS = 900, 128
+WIDTH, COLOURS = 800, 128
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 
 
