@@ -38,7 +38,7 @@ def amplification(neuron, x, rule):
 # One input contributes 1, the other contributes $-q$, so $z_j = 1 - q$. What happens if $q$ is close to 1?
 
 # %%
-q = np.linspace(0.01, 1.99, 400)  # never quite 1: there z_j = 0, and nothing is passed on
+q = np.linspace(0.01, 1.99, 400)  # not exactly 1: there z_j = 0, and the inputs get no relevance
 neuron = Linear(np.array([[1.0], [-1.0]]))
 opposed = {name: amplification(neuron, np.stack([np.ones(400), q], axis=1), rule) for name, rule in RULES.items()}
 
@@ -57,7 +57,7 @@ assert np.allclose(opposed["♭"], 1)
 # %%
 rng = np.random.default_rng(0)
 w = rng.standard_normal((100, 1))
-w -= w.mean()  # for and against weigh the same
+w -= w.mean()  # positive and negative weights have the same sum
 x = abs(rng.standard_normal((20_000, 100)))
 many = {name: np.sort(amplification(Linear(w), x, rule)) for name, rule in RULES.items()}
 
@@ -71,7 +71,9 @@ for name in RULES:
     style = {"linestyle": "--", "color": "black", "linewidth": 1.2} if name == "♭" else {}  # lies on αβ (α=1)
     left.plot(q, opposed[name], label=name, **style)
     right.plot(many[name], share, label=name, **style)
-left.set(yscale="log", ylim=(0.8, 500), xlabel="q: how much speaks against, beside 1 for", ylabel="amplification")
+left.set(
+    yscale="log", ylim=(0.8, 500), xlabel="q: the negative contribution, beside a positive one of 1", ylabel="amplification"
+)
 right.set(xscale="log", yscale="log", xlabel="amplification", ylabel="share of neurons above it", xlim=(0.8, 1e5))
 left.legend(frameon=False, ncols=2, fontsize=8)
 for axes in (left, right):
@@ -84,12 +86,12 @@ figure.savefig("amplification.png", dpi=120)
 # values, because it is larger than the smallest $z_j$; it hardly changes the median. γ, αβ and ♭ have a bound that holds for
 # every neuron:
 #
-# | rule | how it stays calm | $A_j$ |
+# | rule | how it keeps noise small | $A_j$ |
 # |---|---|---|
 # | z | | no bound |
 # | ε | keeps $z_j$ away from 0 | $\le \sum_i \lvert z_{ij} \rvert / \varepsilon$ |
-# | γ | favours the side that has won | $\le 1 + 2 / \gamma$ |
-# | αβ | keeps for and against apart | $\le \alpha + \lvert\beta\rvert$ |
+# | γ | favours the sign of the sum | $\le 1 + 2 / \gamma$ |
+# | αβ | separates positive and negative | $\le \alpha + \lvert\beta\rvert$ |
 # | ♭, w², zᴮ | have one sign only | $\le 1$ |
 
 # %%

@@ -42,7 +42,7 @@ rng = np.random.default_rng(0)
 
 
 def stamp(kind):
-    """A digit, in a font, of a size and at an angle drawn at random; cut to its ink."""
+    """A digit, in a font, of a size and at an angle drawn at random; cut to its bounding box."""
     font = ImageFont.truetype(fonts[rng.integers(len(fonts))], int(rng.integers(18, 37)))
     image = Image.new("L", (64, 64))
     ImageDraw.Draw(image).text((32, 32), str(kind), fill=255, font=font, anchor="mm")
@@ -96,7 +96,7 @@ w, b = np.empty((h.shape[1], 10)), np.empty(10)
 for kind in range(10):
     yes, no = h[shown[:TRAINING, kind]], h[~shown[:TRAINING, kind]]
     spread = np.cov(np.concatenate([yes - yes.mean(axis=0), no - no.mean(axis=0)]).T)
-    spread += 1e-4 * np.trace(spread) / len(spread) * np.eye(len(spread))  # some features never stir
+    spread += 1e-4 * np.trace(spread) / len(spread) * np.eye(len(spread))  # some features are always 0
     w[:, kind] = np.linalg.solve(spread, yes.mean(axis=0) - no.mean(axis=0))
     b[kind] = -w[:, kind] @ (yes.mean(axis=0) + no.mean(axis=0)) / 2
 net = Sequential([*body.items(), ("fc", Linear(w.astype(np.float32), b.astype(np.float32)))])
@@ -147,7 +147,7 @@ for name, found in own.items():
 # %%
 BEST = "LRP_CMP:α1"
 for name in METHODS:
-    assert summarise(own[name], image).mu_w.low > 1, name  # all know more than nothing
+    assert summarise(own[name], image).mu_w.low > 1, name  # all are better than an even map
     if name != BEST:
         difference = summarise(own[BEST], image, minus=own[name]).mu_w
         print(f"{BEST} − {name:<14} {difference!s:>22}")
@@ -161,7 +161,7 @@ for name in METHODS:
 
 # %%
 SHOWN = ["LRP_z", "LRP_αβ (α=2)", "LRP_αβ (α=1)", "LRP_CMP:α1", "LRP_CMP:α2+♭"]
-whole = np.flatnonzero(seen.all(axis=1))  # of which all digits are seen
+whole = np.flatnonzero(seen.all(axis=1))  # pictures of which the network sees all digits
 of_each = localisation(maps[BEST][whole], masks[whole]).mu.mean(axis=1)
 row = int(whole[np.argsort(of_each)[len(whole) // 2]])
 ink = np.repeat(255 - made[TRAINING + row][0][..., None], 3, axis=-1)  # dark on white

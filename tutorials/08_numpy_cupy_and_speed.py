@@ -72,7 +72,7 @@ else:
 
 # %%
 def timed(f, times=1):
-    """What f gives, and the seconds of the shortest of some runs: what disturbs a measurement only makes it longer."""
+    """What f returns, and the seconds of the fastest of some runs: disturbances only make a run longer."""
     spent = []
     for _ in range(times):
         start = time.perf_counter()
