@@ -4,7 +4,7 @@
     python docs/make_notebooks.py 01 04        those whose names begin so
 
 Each cell of a tutorial becomes a cell of its notebook and is run in an empty folder. Pictures are made small enough for a page
-on a code host: at most 800 pixels wide, 128 colours. The documentation runs the notebooks again whenever it is built.
+on a code host: JPEGs of at most 800 pixels across. The documentation runs the notebooks again whenever it is built.
 
 Needs the extra `dev`.
 """
@@ -25,7 +25,7 @@ from PIL import Image
 from lrp_toolbox.files import write_text
 
 ROOT = Path(__file__).resolve().parents[1]
-WIDTH, COLOURS = 800, 128
+WIDTH, QUALITY = 800, 88
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 
 
@@ -78,7 +78,7 @@ def _small(output: NotebookNode) -> NotebookNode:
     data = output.data
     output.metadata = NotebookNode()
     if "image/png" in data:
-        output.data = NotebookNode({"image/png": _small_picture(data["image/png"]), "text/plain": "<Figure>"})
+        output.data = NotebookNode({"image/jpeg": _small_picture(data["image/png"]), "text/plain": "<Figure>"})
     elif "text/plain" in data:
         data["text/plain"] = data["text/plain"].replace(f"{ROOT.as_posix()}/", "")
     return output
@@ -89,7 +89,7 @@ def _small_picture(encoded: str) -> str:
     if image.width > WIDTH:
         image = image.resize((WIDTH, round(image.height * WIDTH / image.width)), Image.Resampling.LANCZOS)
     file = io.BytesIO()
-    image.quantize(COLOURS, dither=Image.Dither.NONE).save(file, "png", optimize=True)
+    image.save(file, "jpeg", quality=QUALITY, subsampling=0, optimize=True)
     return base64.b64encode(file.getvalue()).decode() + "\n"
 
 

@@ -50,7 +50,7 @@ def test_a_notebook_shows_what_its_cells_print_and_draw(tutorial):
     assert [cell["execution_count"] for cell in code] == list(range(1, len(code) + 1))
     outputs = [output for cell in code for output in cell["outputs"]]
     assert {output["output_type"] for output in outputs} <= {"stream", "display_data", "execute_result"}
-    assert any("image/png" in output.get("data", {}) for output in outputs)
+    assert any("image/jpeg" in output.get("data", {}) for output in outputs)
 
 
 @each_tutorial
