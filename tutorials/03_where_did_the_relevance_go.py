@@ -39,11 +39,11 @@ print(e.ledger)
 
 # %% [markdown]
 # Read it from the top: the dense layers keep a little for their biases and pass on the rest, and so do the convolutions. ♭ in
-# the first layer has no bias, so everything arrives at the pixels. (The column `empty` is for zero denominators.) The last
+# the first layer has no bias, so everything arrives at the pixels. The last
 # column is the rounding of float32; without it, each row is an equation.
 
 # %%
-absorbed = {reason: float(e.ledger.absorbed(reason)) for reason in ("bias", "eps", "empty", "padding")}
+absorbed = {reason: float(e.ledger.absorbed(reason)) for reason in ("bias", "eps", "zero_denominator", "padding")}
 total = float(e.R.sum(dtype=np.float64)) + sum(absorbed.values())
 print(f"\npixels + absorbed = {total:.5f}, the logit is {e.y[e.target]:.5f}")
 assert abs(total - e.y[e.target]) < 1e-4 * abs(e.y[e.target])
@@ -62,7 +62,7 @@ parts = {
     "on the pixels": [float(ledger.end) for ledger in ledgers.values()],
     "bias": [float(ledger.absorbed("bias")) for ledger in ledgers.values()],
     "ε": [float(ledger.absorbed("eps")) for ledger in ledgers.values()],
-    "empty": [float(ledger.absorbed("empty")) for ledger in ledgers.values()],
+    "zero denominator": [float(ledger.absorbed("zero_denominator")) for ledger in ledgers.values()],
 }
 figure, axes = plt.subplots(figsize=(7, 3.2), layout="constrained")
 places = np.arange(len(rules))

@@ -90,9 +90,9 @@ x = model.prepare(read_photo(model.example))
 composites = {"ε": Epsilon(1e-6), "αβ (α=1)": AlphaBeta(1), "αβ (α=2)": AlphaBeta(2), "CMP": lrp_cmp()}
 table = composites["CMP"].resolve(model.net, x.shape)
 operations = {
-    place.name: 2 * place.module.w.size * math.prod(place.output_shape[:-1])
-    for place in table.places
-    if getattr(place.module, "w", None) is not None
+    info.name: 2 * info.module.w.size * math.prod(info.output_shape[:-1])
+    for info in table.layers
+    if getattr(info.module, "w", None) is not None
 }
 print(f"one forward pass: {sum(operations.values()) / 1e9:.1f} billion operations")
 
@@ -104,7 +104,7 @@ print(f"one forward pass: {sum(operations.values()) / 1e9:.1f} billion operation
 # %%
 passes = {"forward": 1, "ε": 2, "αβ (α=1)": 3, "αβ (α=2)": 4}
 least = {name: n * sum(operations.values()) / speed for name, n in passes.items()}
-saved = {place.name: {"♭": 3, "ε": 2}.get(rule.symbol, 0) for place, rule in zip(table.places, table.rules, strict=True)}
+saved = {info.name: {"♭": 3, "ε": 2}.get(rule.symbol, 0) for info, rule in zip(table.layers, table.rules, strict=True)}
 least["CMP"] = least["αβ (α=2)"] - sum(n * saved[name] for name, n in operations.items()) / speed
 
 logits, t = timed(lambda: model.net(x), times=2)
@@ -129,7 +129,7 @@ for layer, rule in zip(net, rules, strict=True):
     start = time.perf_counter()
     traces.append(layer.trace(y, nonneg, rule))
     there.append(time.perf_counter() - start)
-    y, nonneg = traces[-1].y, layer.keeps_sign(nonneg)
+    y, nonneg = traces[-1].y, layer.output_is_nonnegative(nonneg)
 
 cat = model.classes.index("cat")
 R, back = np.where(np.arange(y.size) == cat, y, np.float32(0)), []

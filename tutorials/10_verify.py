@@ -75,7 +75,7 @@ for rule, bias in ((Z(), True), (Epsilon(1), False), (AlphaBeta(2), False)):
     print(f"\n{rule}, {'with' if bias else 'without'} biases")
     print("  x =", *x, " first.w =", *net["first"].w.ravel(), " last.w =", *net["last"].w.ravel(), end="")
     print("  biases", *net["first"].b, "and", *net["last"].b) if bias else print()
-    taken = {reason: e.ledger.absorbed(reason) for reason in ("bias", "eps", "empty")}
+    taken = {reason: e.ledger.absorbed(reason) for reason in ("bias", "eps", "zero_denominator")}
     print(f"  the output is {e.y[0]}, the relevance {e.R.sum()};", *(f"{k} took {v}" for k, v in taken.items() if v))
 
 # %% [markdown]
@@ -121,7 +121,7 @@ RULES = [Z(), Epsilon(Fraction(1, 3)), AlphaBeta(1), AlphaBeta(2), AlphaBeta(2, 
 def test_every_unit_of_relevance_is_found_again(drawn, rule):
     net, x = drawn
     e = explain(net, x, target=0, composite=rule)
-    absorbed = sum(e.ledger.absorbed(reason) for reason in ("bias", "eps", "empty", "padding"))
+    absorbed = sum(e.ledger.absorbed(reason) for reason in ("bias", "eps", "zero_denominator", "padding"))
     assert e.R.sum() + absorbed == e.y[0]
     assert all(page.rounding == 0 for page in e.ledger)
 

@@ -52,7 +52,7 @@ def test_docstrings(source):
 
 
 def test_what_is_most_used_has_an_example():
-    for used in (lrp_toolbox.explain, lrp_toolbox.rules.share, lrp_toolbox.Composite, lrp_toolbox.Ledger, lrp_toolbox.load):
+    for used in (lrp_toolbox.explain, lrp_toolbox.rules.relprop, lrp_toolbox.Composite, lrp_toolbox.Ledger, lrp_toolbox.load):
         assert ">>> " in used.__doc__, used
 
 
