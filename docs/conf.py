@@ -11,6 +11,8 @@ from lrp_toolbox import __version__
 HERE = Path(__file__).parent
 sys.path.append(str(HERE / "_extensions"))
 
+import shown_tests  # noqa: E402
+
 project = "lrp_toolbox"
 author = copyright = "The lrp_toolbox developers"
 version = release = __version__
@@ -21,9 +23,10 @@ extensions = [
     "sphinx.ext.viewcode",
     "mathml",
     "plain_docstrings",
+    "shown_tests",
     "thumbnails",
 ]
-exclude_patterns = ["_build", "_extensions"]
+exclude_patterns = ["_build", "_extensions", "_extra"]
 
 # Every reference has to lead somewhere, but for types in signatures that are not ours (there is no network to look them up in)
 # or private, and for what a docstring puts in backticks, which is code, and a link only where there is something to it.
@@ -55,15 +58,17 @@ smartquotes_action = "qe"  # commands have two dashes
 html_theme = "furo"
 html_title = "lrp_toolbox"
 html_static_path = ["_static", str(Path(ziamath.__file__).parent / "fonts" / "STIXTwoMath-Regular.ttf")]
+html_extra_path = ["_extra"]  # the notebooks themselves, beside their pages
 html_css_files = ["site.css"]
+html_js_files = ["copy.js"]
 html_math_renderer = "mathml"
 html_show_sourcelink = False
 html_copy_source = False
 
 
-def gather(folder: str, *patterns: str) -> None:
-    """docs/notebooks and docs/results: what stands elsewhere, as pages; made anew, and ignored by git."""
-    source, here = HERE.parent / folder, HERE / Path(folder).name
+def gather(folder: str, *patterns: str, into: Path = HERE) -> None:
+    """docs/notebooks and docs/results: pages that are written elsewhere; made anew, and ignored by git."""
+    source, here = HERE.parent / folder, into / Path(folder).name
     shutil.rmtree(here, ignore_errors=True)
     for file in [file for pattern in patterns for file in source.rglob(pattern)]:
         page = here / file.relative_to(source)
@@ -72,4 +77,6 @@ def gather(folder: str, *patterns: str) -> None:
 
 
 gather("notebooks", "*.ipynb")
+gather("notebooks", "*.ipynb", into=HERE / "_extra")
 gather("experiments/results", "*.md", "fig[23].png")
+(HERE / "tests.md").write_text(shown_tests.page(HERE), encoding="utf-8")

@@ -1,14 +1,14 @@
 # %% [markdown]
 # # The rules, and what each does to noise
 #
-# Many inputs speak for a neuron and many against it, and most of what they say cancels. LRP_z (Eq. 1) hands each of them
-# $R_i = z_{ij} / z_j \cdot R_j$. The sum is right: $\sum_i R_i = R_j$. But when little is left of $z_j$, every single share is large, some up
-# and some down. That is where the noise in heatmaps comes from, and it can be measured: how much relevance of either sign is set in
-# motion for each unit that is passed on?
+# A neuron has many inputs. Some contributions are positive and some negative, and most of them cancel. LRP_z (Eq. 1) gives each
+# input $R_i = z_{ij} / z_j \cdot R_j$. The sum is right: $\sum_i R_i = R_j$. But if $z_j$ is small, every single share is
+# large, some positive and some negative. This is where the noise in heatmaps comes from, and we can measure it: how much
+# relevance of both signs is there for each unit that is passed on?
 #
 # $$A_j = \frac{\sum_i |R_{i \leftarrow j}|}{|R_j|}$$
 #
-# We call it the *amplification*. 1 is calm: nothing cancels. The rules of LRP are ways to keep it down.
+# We call this the *amplification*. If it is 1, nothing cancels. The rules of LRP are ways to keep it small.
 
 # %%
 import matplotlib.pyplot as plt
@@ -17,7 +17,14 @@ import numpy as np
 from lrp_toolbox import AlphaBeta, Conv, Epsilon, Flat, Gamma, Linear, Z, explain, load, read_photo
 from lrp_toolbox.render import heatmap
 
-RULES = {"z": Z(), "ε = 0.1": Epsilon(0.1), "γ = 0.25": Gamma(0.25), "α2β1": AlphaBeta(2), "α1β0": AlphaBeta(1), "♭": Flat()}
+RULES = {
+    "z": Z(),
+    "ε = 0.1": Epsilon(0.1),
+    "γ = 0.25": Gamma(0.25),
+    "αβ (α=2)": AlphaBeta(2),
+    "αβ (α=1)": AlphaBeta(1),
+    "♭": Flat(),
+}
 
 
 def amplification(neuron, x, rule):
@@ -28,29 +35,29 @@ def amplification(neuron, x, rule):
 # %% [markdown]
 # ## One neuron
 #
-# An input brings 1, another one brings $-q$, and so $z_j = 1 - q$. What happens when $q$ comes near 1?
+# One input contributes 1, the other contributes $-q$, so $z_j = 1 - q$. What happens if $q$ is close to 1?
 
 # %%
-q = np.linspace(0.01, 1.99, 400)  # never quite 1: there z_j = 0, and nothing is passed on
+q = np.linspace(0.01, 1.99, 400)  # not exactly 1: there z_j = 0, and the inputs get no relevance
 neuron = Linear(np.array([[1.0], [-1.0]]))
 opposed = {name: amplification(neuron, np.stack([np.ones(400), q], axis=1), rule) for name, rule in RULES.items()}
 
 assert np.allclose(opposed["z"], (1 + q) / abs(1 - q))  # no bound
 assert np.allclose(opposed["ε = 0.1"], (1 + q) / (abs(1 - q) + 0.1))  # no more than Σ|z_ij| / ε
 assert opposed["γ = 0.25"].max() <= 1 + 2 / 0.25
-assert np.allclose(opposed["α2β1"], 3)  # α + |β|, whatever q
-assert np.allclose(opposed["α1β0"], 1)
+assert np.allclose(opposed["αβ (α=2)"], 3)  # α + |β|, whatever q
+assert np.allclose(opposed["αβ (α=1)"], 1)
 assert np.allclose(opposed["♭"], 1)
 
 # %% [markdown]
 # ## Many neurons
 #
-# How often does it come to that? Here are 20,000 neurons of a hundred contributions each, for and against at random.
+# How often does this happen? Here are 20,000 neurons. Each has a hundred contributions with random signs.
 
 # %%
 rng = np.random.default_rng(0)
 w = rng.standard_normal((100, 1))
-w -= w.mean()  # for and against weigh the same
+w -= w.mean()  # positive and negative weights have the same sum
 x = abs(rng.standard_normal((20_000, 100)))
 many = {name: np.sort(amplification(Linear(w), x, rule)) for name, rule in RULES.items()}
 
@@ -61,10 +68,12 @@ for name, found in many.items():
 figure, (left, right) = plt.subplots(1, 2, figsize=(9.2, 3.5), layout="constrained")
 share = 1 - np.arange(len(x)) / len(x)
 for name in RULES:
-    style = {"linestyle": "--", "color": "black", "linewidth": 1.2} if name == "♭" else {}  # lies on α1β0
+    style = {"linestyle": "--", "color": "black", "linewidth": 1.2} if name == "♭" else {}  # lies on αβ (α=1)
     left.plot(q, opposed[name], label=name, **style)
     right.plot(many[name], share, label=name, **style)
-left.set(yscale="log", ylim=(0.8, 500), xlabel="q: how much speaks against, beside 1 for", ylabel="amplification")
+left.set(
+    yscale="log", ylim=(0.8, 500), xlabel="q: the negative contribution, beside a positive one of 1", ylabel="amplification"
+)
 right.set(xscale="log", yscale="log", xlabel="amplification", ylabel="share of neurons above it", xlim=(0.8, 1e5))
 left.legend(frameon=False, ncols=2, fontsize=8)
 for axes in (left, right):
@@ -72,16 +81,17 @@ for axes in (left, right):
 figure.savefig("amplification.png", dpi=120)
 
 # %% [markdown]
-# On the right, LRP_z falls along a straight line: ten times the amplification is ten times as rare, and no more. Such a tail has no mean:
-# here one neuron in a hundred makes half of the noise of them all. An ε cuts the tail off, since it is larger than the smallest
-# $z_j$; it does little to the median. γ, αβ and ♭ have a bound that no neuron can break:
+# On the right, the curve of LRP_z is a straight line: an amplification that is ten times as large is only ten times as rare.
+# Such a distribution has no mean. Here one neuron in a hundred makes half of the noise of all neurons. ε removes the largest
+# values, because it is larger than the smallest $z_j$; it hardly changes the median. γ, αβ and ♭ have a bound that holds for
+# every neuron:
 #
-# | rule | how it stays calm | $A_j$ |
+# | rule | how it keeps noise small | $A_j$ |
 # |---|---|---|
 # | z | | no bound |
 # | ε | keeps $z_j$ away from 0 | $\le \sum_i \lvert z_{ij} \rvert / \varepsilon$ |
-# | γ | favours the side that has won | $\le 1 + 2 / \gamma$ |
-# | αβ | keeps for and against apart | $\le \alpha + \lvert\beta\rvert$ |
+# | γ | favours the sign of the sum | $\le 1 + 2 / \gamma$ |
+# | αβ | separates positive and negative | $\le \alpha + \lvert\beta\rvert$ |
 # | ♭, w², zᴮ | have one sign only | $\le 1$ |
 
 # %%
@@ -89,14 +99,15 @@ assert many["z"][-200:].sum() > 0.4 * many["z"].sum()
 tail = np.quantile(many["z"], (0.9, 0.99))
 assert 7 < tail[1] / tail[0] < 14  # 1 / A: ten times as rare, ten times as large
 assert many["γ = 0.25"][-1] <= 1 + 2 / 0.25
-assert np.allclose(many["α2β1"], 3)
-assert np.allclose(many["α1β0"], 1)
+assert np.allclose(many["αβ (α=2)"], 3)
+assert np.allclose(many["αβ (α=1)"], 1)
 
 # %% [markdown]
 # ## A real network
 #
-# In a network layer follows on layer. How much relevance of either sign is on the way at each depth of VGG-16, for each unit of the
-# logit? And is that noise? To see, add 5 % of noise to the photograph, which nobody would notice, and ask again.
+# In a network, one layer follows another. How much relevance of both signs is there at each depth of VGG-16, for each unit of
+# the logit? And is it noise? To find out, we add 5 % of noise to the photograph, which nobody would notice, and explain it
+# again.
 
 # %%
 model = load("vgg16-voc")
@@ -104,7 +115,7 @@ x = model.prepare(read_photo(model.example))
 noisy = x + 0.05 * x.std() * rng.standard_normal(x.shape, dtype=np.float32)
 both = np.stack([x, np.clip(noisy, *model.bounds)])  # black stays black, and white stays white
 
-DEEP = {"z": Z(), "ε = 1": Epsilon(1.0), "γ = 0.25": Gamma(0.25), "α2β1": AlphaBeta(2), "α1β0": AlphaBeta(1)}
+DEEP = {"z": Z(), "ε = 1": Epsilon(1.0), "γ = 0.25": Gamma(0.25), "αβ (α=2)": AlphaBeta(2), "αβ (α=1)": AlphaBeta(1)}
 weighted = [name for name, layer in model.net.items() if isinstance(layer, (Conv, Linear))]
 found = {name: explain(model, both, target="cat", composite=rule, keep=weighted) for name, rule in DEEP.items()}
 
@@ -140,29 +151,30 @@ for name in gross:
     print(f"{name:<10} Σ|R| on the pixels: {gross[name][-1]:6.1f} × logit;  likeness after 5 % of noise: {alike[name]:.3f}")
 
 # %% [markdown]
-# LRP_z moves more and more relevance to and fro, the deeper it comes, and what it says of the photograph is the difference of large
-# numbers. Bounds for one neuron hold for a layer, too: no layer makes more than α + |β| of what it gets. In fact αβ stays far
-# below $3^{15}$: what it hands down for and against meets again in the layer below, and cancels there *before* it is divided.
-# (Biases have a share, too; so a sum can be less than 1.)
+# Under LRP_z, the amount of relevance of both signs grows with depth, and the heatmap is the difference of large numbers. The
+# bounds for one neuron hold for a layer, too: under αβ, no layer makes more than $\alpha + |\beta|$ times the relevance that it
+# gets. In fact αβ stays far below $3^{15}$: positive and negative relevance meet again in the layer below, and cancel there
+# *before* the division. (Biases have a share, too, so a sum can be less than 1.)
 
 # %%
-for name, bound in {"α2β1": 3, "α1β0": 1, "γ = 0.25": 9}.items():
+for name, bound in {"αβ (α=2)": 3, "αβ (α=1)": 1, "γ = 0.25": 9}.items():
     assert (gross[name][1:] <= bound * gross[name][:-1] * (1 + 1e-4)).all(), name
 assert gross["z"][-1] > 10 * gross["γ = 0.25"][-1]
-assert alike["z"] < alike["ε = 1"] < min(alike["γ = 0.25"], alike["α2β1"], alike["α1β0"])
+assert alike["z"] < alike["ε = 1"] < min(alike["γ = 0.25"], alike["αβ (α=2)"], alike["αβ (α=1)"])
 
 # %% [markdown]
 # ## The first layer
 #
-# Last come the pixels. The first convolution sees edges and colours, and $x_i w_{ij}$ changes from pixel to pixel as the picture does: a pixel that
-# is the mean colour has $x_i = 0$, and gets nothing. The rules for first layers do not look at $x_i$ (♭, w²), or measure it from the
-# ends of its range (zᴮ). Here is what they make of the same relevance, that of α2β1 above the first convolution, around an eye of the cat.
+# The pixels come last. The first convolution sees edges and colours, and $x_i w_{ij}$ changes from pixel to pixel with the
+# picture: a pixel of the mean colour has $x_i = 0$ and gets no relevance. The rules for the first layer either ignore $x_i$ (♭,
+# w²) or measure it from the ends of its range (zᴮ). The next picture shows what each rule makes of the same relevance, that of
+# LRP_αβ (α=2) above the first convolution, around one eye of the cat.
 
 # %%
-first, R = model.net["block1_conv1"], found["α2β1"].layers["block1_conv1"]
+first, R = model.net["block1_conv1"], found["αβ (α=2)"].layers["block1_conv1"]
 maps = {
     "z": first.relprop_z(both, R),
-    "α2β1": first.relprop_alphabeta(both, R, alpha=2),
+    "αβ (α=2)": first.relprop_alphabeta(both, R, alpha=2),
     "zᴮ": first.relprop_zbox(both, R, *model.bounds),
     "w²": first.relprop_wsquare(both, R),
     "♭": first.relprop_flat(both, R),
@@ -182,14 +194,14 @@ figure.savefig("first_layer.png", dpi=120)
 
 for one_sign in ("zᴮ", "w²", "♭"):
     assert abs(maps[one_sign][0]).sum(dtype=float) <= abs(R[0]).sum(dtype=float) * (1 + 1e-4)
-    assert calm[one_sign] > max(calm["z"], calm["α2β1"])
+    assert calm[one_sign] > max(calm["z"], calm["αβ (α=2)"])
 
 # %% [markdown]
 # ## What it costs
 #
-# None of this is free. ε takes relevance: the ledger says how much. αβ changes what is said: with α = 1 nothing ever speaks
-# against, and classes look alike. ♭ says where, and no longer what. So no rule is best everywhere; which one is best *where* is the
-# subject of composites (tutorial 04).
+# Each rule has a price. ε takes relevance; the ledger says how much. LRP_αβ changes the meaning: with α = 1 nothing ever speaks
+# against a class, and the heatmaps of all classes look alike. ♭ says where, but not what. So no rule is best everywhere. Which
+# one is best *where* is the subject of composites (tutorial 04).
 
 # %%
 taken = float(found["ε = 1"].ledger.absorbed("eps")[0] / found["ε = 1"].ledger.start[0])
@@ -199,7 +211,8 @@ assert 0.05 < taken < 0.5
 # %% [markdown]
 # ## Try this
 #
-# - The contributions of a neuron are rarely even. Let `w` keep its mean in "Many neurons". What becomes of the median, and of the tail?
-# - Neurons of 1,000 contributions instead of 100. How does the amplification of LRP_z grow, and why like that?
-# - Which γ makes Σ|R| on the pixels as large as with ε = 1? Where does γ = 0 lead?
-# - ε = 10, 100. Likeness rises; what is left to be explained?
+# - The contributions of a neuron rarely have a mean of 0. Let `w` keep its mean in "Many neurons". How do the median and the
+#   largest values change?
+# - Use neurons with 1,000 contributions instead of 100. How does the amplification of LRP_z grow, and why?
+# - Which γ makes Σ|R| on the pixels as large as with ε = 1? What happens with γ = 0?
+# - Try ε = 10 and ε = 100. The likeness rises; how much of the logit is left to be explained?

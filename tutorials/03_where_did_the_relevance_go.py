@@ -1,11 +1,11 @@
 # %% [markdown]
 # # Where did the relevance go?
 #
-# An explanation starts with the logit of a class and ends with a number for each pixel. Do these add up to the logit? Equation 1
-# promises so for a layer without a bias. Networks have biases, stabilisers, neurons that nothing speaks for, and padding. The
-# **ledger** has a page for every layer:
+# An explanation starts with the logit of a class and ends with a number for each pixel. Is the sum of these numbers the logit?
+# For a layer without a bias, Equation 1 says yes. But real networks have biases, an ε, denominators that are zero, and padding.
+# The **ledger** has an entry for every layer:
 #
-#     arriving = passed on + bias + ε + empty + padding
+#     arriving = passed on + bias + ε + zero denominator + padding
 #
 # Here is a real network, LeNet-5, and a digit.
 
@@ -38,11 +38,12 @@ print(f"The network says {e.labels}, with a logit of {e.y[e.target]:.3f}.\n")
 print(e.ledger)
 
 # %% [markdown]
-# Read it from the top: the dense layers keep a little for their biases and hand on the rest; so do the convolutions. ♭, in the first
-# layer, has no bias: all of it arrives at the pixels. The last column is what float32 rounds off; the rest is an equation.
+# Read it from the top: the dense layers keep a little for their biases and pass on the rest, and so do the convolutions. ♭ in
+# the first layer has no bias, so everything arrives at the pixels. The last
+# column is the rounding of float32; without it, each row is an equation.
 
 # %%
-absorbed = {reason: float(e.ledger.absorbed(reason)) for reason in ("bias", "eps", "empty", "padding")}
+absorbed = {reason: float(e.ledger.absorbed(reason)) for reason in ("bias", "eps", "zero_denominator", "padding")}
 total = float(e.R.sum(dtype=np.float64)) + sum(absorbed.values())
 print(f"\npixels + absorbed = {total:.5f}, the logit is {e.y[e.target]:.5f}")
 assert abs(total - e.y[e.target]) < 1e-4 * abs(e.y[e.target])
@@ -50,17 +51,18 @@ assert abs(total - e.y[e.target]) < 1e-4 * abs(e.y[e.target])
 # %% [markdown]
 # ## Who takes how much
 #
-# The same digit under five rules; the bars of each add up to the logit. The biases of this network take little, and may even give: what
-# they take is negative. An ε of 1 takes three quarters of the logit: the heatmap shows the rest, and does not say so.
+# The same digit under five rules. The bars of each rule add up to the logit. The biases of this network keep little, and some
+# of the amounts are negative: then the bias adds relevance. An ε of 1 keeps three quarters of the logit. The heatmap shows only
+# the rest, and you cannot see this in the heatmap.
 
 # %%
-rules = {"z": Z(), "ε = 1": Epsilon(1.0), "α1β0": AlphaBeta(1), "α2β1": AlphaBeta(2), "CMP": lrp_cmp()}
+rules = {"z": Z(), "ε = 1": Epsilon(1.0), "αβ (α=1)": AlphaBeta(1), "αβ (α=2)": AlphaBeta(2), "CMP": lrp_cmp()}
 ledgers = {name: explain(model, x, composite=rule).ledger for name, rule in rules.items()}
 parts = {
     "on the pixels": [float(ledger.end) for ledger in ledgers.values()],
     "bias": [float(ledger.absorbed("bias")) for ledger in ledgers.values()],
     "ε": [float(ledger.absorbed("eps")) for ledger in ledgers.values()],
-    "empty": [float(ledger.absorbed("empty")) for ledger in ledgers.values()],
+    "zero denominator": [float(ledger.absorbed("zero_denominator")) for ledger in ledgers.values()],
 }
 figure, axes = plt.subplots(figsize=(7, 3.2), layout="constrained")
 places = np.arange(len(rules))
@@ -81,8 +83,8 @@ for name, ledger in ledgers.items():
 # %% [markdown]
 # ## In fractions there is no rounding
 #
-# Rounding hides small errors. In arrays of `Fraction` nothing is hidden: a random network of a convolution, pooling and a dense layer,
-# in which *every* rule closes its ledger with `==`.
+# Rounding hides small errors. Arrays of `Fraction` hide nothing. Here is a random network with a convolution, pooling and a
+# dense layer. Under *every* rule, its ledger closes with `==`.
 
 # %%
 rng = np.random.default_rng(0)
@@ -109,6 +111,7 @@ print("all ledgers close, exactly")
 # %% [markdown]
 # ## Try this
 #
-# - `bias="distribute"` hands what the biases took to all inputs alike. Which column of the ledger is empty now, and what does the heatmap gain?
-# - Where does ε take most: early or late? Why? (Look at the sizes of z.)
-# - Black out half of the digit. When does "empty" stop being 0?
+# - `bias="distribute"` gives the share of the biases evenly to all inputs. Which column of the ledger is zero now, and what
+#   does the heatmap gain?
+# - Where does ε keep most: in the first layers or in the last? Why? (Look at the sizes of z.)
+# - Make half of the digit black. When is the column of zero denominators no longer 0?

@@ -1,11 +1,11 @@
 # %% [markdown]
 # # A real network
 #
-# Kohlbrenner et al. 2020 say which rule belongs where (Sec. II-B). This is their Fig. 1, in small: VGG-16, a photograph with two
-# things on it, and the question why the network says that it sees the one, and the other.
+# Kohlbrenner et al. 2020 say which rule belongs in which layer (Sec. II-B). This tutorial makes a small version of their Fig.
+# 1: VGG-16, a photograph with two objects, and the question why the network sees each of them.
 #
-# The network comes with the toolbox. It knows the 20 kinds of things of PASCAL VOC, several of which may be on a photograph, and so
-# does the photograph: a person above a cat.
+# The network and the photograph come with the toolbox. The network knows the 20 classes of PASCAL VOC, several of which can be
+# in one photograph. The photograph shows a person above a cat.
 
 # %%
 import matplotlib.pyplot as plt
@@ -30,8 +30,9 @@ assert {model.classes[k] for k in np.argsort(-logits)[:2]} == set(TARGETS)
 # %% [markdown]
 # ## One rule everywhere
 #
-# LRP_z and LRP_αβ with α = 1, each in every layer. Two numbers judge what comes out. Do the maps of the two classes differ: what is the cosine
-# between them? And are they where the thing is: how much of the positive relevance lies in its half of the photograph, μ?
+# LRP_z and LRP_αβ (α=1), each in every layer. We judge the result by two numbers. First, are the heatmaps of the two classes
+# different: what is the cosine between them? Second, are they in the right place: how much of the positive relevance is in the
+# half of the photograph that shows the class, μ?
 
 # %%
 SEAM, (height, width) = 285, photo.shape[:2]
@@ -54,17 +55,17 @@ def ask(name, composite):
 
 
 ask("LRP_z", Z())
-ask("LRP_α1", AlphaBeta(1))
+ask("LRP_αβ (α=1)", AlphaBeta(1))
 
 # %% [markdown]
-# LRP_z is noise: it lies everywhere (an even map would have a μ of 0.47 and 0.53). LRP_α1 is calm, and says the same for both
-# classes. Where does it go wrong? Follow the two classes down through the network.
+# LRP_z gives noise: it is everywhere (an even map would have a μ of 0.47 and 0.53). LRP_αβ (α=1) has little noise, but gives
+# the same heatmap for both classes. Where does this go wrong? We follow the two classes down through the network.
 #
 # ## A composite, by hand
 #
-# The dense layers at the top are few, and are where classes are told apart: what speaks for the one speaks against the other. There we
-# need the signs, and ε keeps them. The convolutions below are many, and are where gradients shatter: there αβ keeps the noise down.
-# That is the composite, in two lines:
+# The few dense layers at the top tell the classes apart: a neuron that speaks for one class speaks against another. Here we
+# need both signs, and ε keeps them. Below are many convolutions, whose gradients are noisy: here αβ keeps the noise small. This
+# is the composite, in two lines:
 
 # %%
 by_hand = Composite([(is_dense, Epsilon(1e-6)), (Conv, AlphaBeta(1))], name="by hand")
@@ -87,20 +88,21 @@ axes.spines[["top", "right"]].set_visible(False)
 figure.savefig("cat_and_person_by_depth.png", dpi=120)
 
 # %% [markdown]
-# LRP_α1 mixes the classes up at the very top, in the dense layers, and nothing that comes after can tell them apart again. LRP_z and
-# the composite tell them apart there, and are the same; below, the one turns to noise and the other does not.
+# LRP_αβ (α=1) mixes the classes at the very top, in the dense layers, and no layer below can separate them again. LRP_z and the
+# composite separate them at the top, where both have the same relevance. Below, LRP_z turns into noise and the composite does
+# not.
 
 # %%
 alike = {name: likeness(*e.heatmap) for name, e in found.items()}
-assert alike["LRP_α1"] > 0.9
+assert alike["LRP_αβ (α=1)"] > 0.9
 assert alike["LRP_CMP:α1"] < -0.5  # what speaks for the one speaks against the other
 np.testing.assert_allclose(found["LRP_CMP:α1"].layers["fc1"], found["LRP_z"].layers["fc1"], rtol=1e-3, atol=1e-3)
 
 # %% [markdown]
 # ## ♭: how fine should it be?
 #
-# α1 in the lowest convolutions draws edges. If ♭ takes these over, each of their neurons hands its relevance evenly to all that it sees,
-# and the map shows *where* rather than *which edge*. How much does a neuron see?
+# In the lowest convolutions, αβ draws edges. If ♭ replaces it there, each neuron distributes its relevance evenly over
+# everything that it sees. Then the map shows *where* the evidence is, and no longer *which edge*. How much does a neuron see?
 
 # %%
 sees = {place.name: field for place, field in receptive_fields(model.net, x.shape) if field is not None}
@@ -129,21 +131,21 @@ for panel in axes.flat:
 figure.savefig("figure1_in_small.png", dpi=110)
 
 # %% [markdown]
-# Red speaks for the class and blue against it. From left to right: noise; the same picture twice; a map for each class; the same in
-# broader strokes; and one that says little more than "here".
+# Red speaks for the class, blue speaks against it. From left to right: noise; the same picture twice; one map for each class;
+# the same with broader strokes; and one that says little more than "here".
 
 # %%
 mu = {name: localisation(e.R, masks).mu for name, e in found.items()}
 for name in ("LRP_CMP:α1", "LRP_CMP:α1+♭(3)"):
     assert (mu[name] > mu["LRP_z"]).all()
-    assert mu[name].sum() > mu["LRP_α1"].sum()
+    assert mu[name].sum() > mu["LRP_αβ (α=1)"].sum()
 for name, e in found.items():  # whatever the rules, the ledger closes: the pixels and what was absorbed are the logit
     assert (abs(e.ledger.rounding) < 1e-3 * abs(e.ledger.start)).all(), name
 
 # %% [markdown]
 # ## Try this
 #
-# - Ask for "dog", which is not there. What is red, and why? (What is the sign of its logit?)
-# - `lrp_cmp(alpha=2, flat=1)` is the best of the paper's Table I. What does the β part add, and where?
-# - Put ε in the convolutions and αβ in the dense layers, the other way round.
-# - One photograph proves nothing. Tutorial 07 measures a hundred pictures; `lrp experiment table1` measures yours.
+# - Explain "dog", which is not in the photograph. What is red, and why? (What is the sign of its logit?)
+# - `lrp_cmp(alpha=2, flat=1)` is the best in the paper's Table I. What does the β part add, and where?
+# - Use ε in the convolutions and αβ in the dense layers, the other way round.
+# - One photograph proves nothing. Tutorial 07 measures a hundred pictures, and `lrp experiment table1` measures yours.

@@ -1,12 +1,12 @@
 # %% [markdown]
 # # Why LRP_z fails in deep nets
 #
-# LRP_z conserves relevance, and in a ReLU network it is nothing else than gradient × input (Sec. II-A). That sounds like a
-# recommendation. It is the trouble: the gradient of a deep ReLU network is *shattered* (Balduzzi et al. 2017). Two photographs that
-# nobody could tell apart have gradients that have little to do with each other.
+# LRP_z conserves relevance, and in a ReLU network it is equal to gradient × input (Sec. II-A). This sounds good, but it is the
+# problem: the gradient of a deep ReLU network is *shattered* (Balduzzi et al. 2017). Two photographs that look the same to us
+# have gradients that have little in common.
 #
-# Here we measure it, in random networks of growing depth: how alike are the explanations of an image and of the same image with 5 % of
-# noise?
+# Here we measure this in random networks of growing depth. How similar are the explanations of an image and of the same image
+# with 5 % of noise?
 
 # %%
 import matplotlib.pyplot as plt
@@ -30,7 +30,8 @@ def network(depth, rng, channels=16, size=12):
 
 
 # %% [markdown]
-# First the claim itself: LRP_z *is* gradient × input, to rounding, if there are no biases. (With them, too, as long as they keep their share.)
+# First we check the claim: without biases, LRP_z *is* gradient × input, to rounding. (With biases, too, as long as they keep
+# their share.)
 
 # %%
 rng = np.random.default_rng(0)
@@ -41,10 +42,11 @@ print("largest difference of LRP_z and gradient × input:", f"{abs(R - gradient 
 assert abs(R - gradient * x).max() < 1e-9 * abs(R).max()
 
 # %% [markdown]
-# Now the measurement. The likeness of two maps is the cosine between them: 1 is the same, 0 has nothing in common.
+# Now the measurement. The likeness of two maps is the cosine of the angle between them: 1 means the same, 0 means nothing in
+# common.
 
 # %%
-RULES = {"z": Z(), "ε = 0.1": Epsilon(0.1), "γ = 0.25": Gamma(0.25), "α2β1": AlphaBeta(2), "α1β0": AlphaBeta(1)}
+RULES = {"z": Z(), "ε = 0.1": Epsilon(0.1), "γ = 0.25": Gamma(0.25), "αβ (α=2)": AlphaBeta(2), "αβ (α=1)": AlphaBeta(1)}
 
 
 def likeness(a, b):
@@ -80,12 +82,13 @@ for name, values in measured.items():
     print(f"{name:<15}" + "".join(f"{v:7.2f}" for v in np.median(values, axis=1)))
 
 # %% [markdown]
-# With depth LRP_z forgets what it explains, though hardly anything changed. An ε that is not small quiets the neurons whose sum all but
-# cancels, which are the trouble. αβ and γ sum what has (mostly) one sign: nothing cancels, nothing shatters. That α1β0 is so calm has a price, though: it says much the same for every class (see the tutorial of the digit). The composite
-# LRP_CMP takes the best of both: ε where the classes are told apart, αβ below.
+# In deep networks, the maps of LRP_z for two almost equal images have little in common. The problem are neurons whose sum is
+# almost 0; an ε that is not small makes them quiet. αβ and γ add up numbers of (mostly) one sign, so nothing cancels. But
+# LRP_αβ (α=1) pays for this: it gives almost the same map for every class (see tutorial 11). The composite LRP_CMP combines
+# both: ε where the classes are told apart, αβ below.
 
 # %%
-z, calm = np.median(measured["z"], axis=1), np.median(measured["α1β0"], axis=1)
+z, calm = np.median(measured["z"], axis=1), np.median(measured["αβ (α=1)"], axis=1)
 assert z[0] > 0.9  # a shallow net's gradient is fine
 assert z[-1] < 0.6
 assert calm.min() > 0.95
@@ -93,6 +96,7 @@ assert calm.min() > 0.95
 # %% [markdown]
 # ## Try this
 #
-# - Give the convolutions biases. Do the curves move?
-# - 20 % of noise instead of 5 %.
-# - From which α on does αβ forget, too? Which ε is large enough, and how much of the output does it take (the ledger knows)?
+# - Give the convolutions biases. Do the curves change?
+# - Use 20 % of noise instead of 5 %.
+# - From which α on does αβ have the problem, too? Which ε is large enough, and how much of the output does it keep (see the
+#   ledger)?

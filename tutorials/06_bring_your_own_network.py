@@ -1,13 +1,13 @@
 # %% [markdown]
 # # Bring your own network
 #
-# A network from elsewhere is two things: a description of its layers, and numbers. Neither Caffe nor Keras is needed to read them. What is
-# needed is care: frameworks store the same numbers in different orders, and a network that is read in the wrong one gives no error. It
-# gives an answer, and an explanation, and both are wrong.
+# A network from elsewhere consists of a description of its layers and of numbers. You need neither Caffe nor Keras to read
+# them. But you need care: frameworks store the same numbers in different orders. A network that is read in the wrong order
+# gives no error. It gives an answer and an explanation, and both are wrong.
 #
-# So there is one test for every import, and it comes before any heatmap: **does it say the same numbers?**
+# So there is one test for every import, and it comes before any heatmap: **does the network give the same numbers?**
 #
-# This takes two readers of files beside the toolbox: `pip install "lrp_toolbox[caffe,keras]"`.
+# You need two libraries that read files: `pip install "lrp_toolbox[caffe,keras]"`.
 
 # %%
 import json
@@ -26,8 +26,8 @@ from lrp_toolbox.importers.keras import read_keras
 from lrp_toolbox.render import overlay
 
 # %% [markdown]
-# So that there is something to import, we play the part of the frameworks: LeNet-5, which comes with the toolbox, is written down as
-# Caffe would, and as Keras would. What it says of a digit is what both files have to say.
+# To have something to import, we play the part of the frameworks: we write LeNet-5, which comes with the toolbox, as Caffe
+# would and as Keras would. Both files have to give the same logits as the original.
 
 # %%
 lenet = load("lenet5-mnist")
@@ -61,9 +61,10 @@ layer { name: "prob"  type: "Softmax"      bottom: "fc3"   top: "prob" }
 Path("digits.prototxt").write_text(PROTOTXT)
 
 # %% [markdown]
-# The numbers are a protobuf. And here is the first trap. Our kernels are (height, width, in, out); Caffe's are (out, in, height, width).
-# Our dense weights are (in, out), Caffe's (out, in). Worse: `fc1` reads a map of 5×5 places and 16 channels in a row, and Caffe's row
-# begins with all places of the first channel, ours with all channels of the first place.
+# The numbers are stored as a protobuf. Here is the first trap. Our kernels are (height, width, in, out); Caffe's are (out, in,
+# height, width). Our dense weights are (in, out), Caffe's (out, in). There is a second trap: `fc1` reads a map of 5×5 places
+# and 16 channels as one row. Caffe's row begins with all places of the first channel; ours begins with all channels of the
+# first place.
 
 
 # %%
@@ -92,8 +93,8 @@ def write_caffe(file, fc1):
 write_caffe("digits.caffemodel", fc1=caffe_kernel(w["fc1"].reshape(5, 5, 16, 120)).reshape(120, 400))
 
 # %% [markdown]
-# Now read it. The file does not say how pixels become numbers: in Caffe, that was the caller's business, so it is handed in. The softmax
-# at the end is left off: logits are explained, and not probabilities.
+# Now we read it. The file does not say how pixels become numbers: in Caffe, this was done outside of the network. So we give it
+# as an argument. The softmax at the end is left off, because we explain logits and not probabilities.
 
 # %%
 caffe = read_caffe("digits.prototxt", "digits.caffemodel", scale=1 / 255)
@@ -104,8 +105,8 @@ np.testing.assert_allclose(caffe.net(caffe.prepare(photo)), logits, rtol=1e-4, a
 # %% [markdown]
 # ## Keras: an `.h5`
 #
-# One file holds both, the description as JSON. Keras' layout is ours: (height, width, in, out), and maps as (height, width, channel). This
-# network does its own preparation of pixels, in a `Rescaling` at its beginning.
+# One file holds both; the description is JSON. Keras has the same layout as we have: (height, width, in, out), and maps as
+# (height, width, channel). This network prepares its pixels by itself, in a `Rescaling` layer at its beginning.
 
 # %%
 LAYERS = [
@@ -139,12 +140,12 @@ print("preparation:", keras.preprocessing)
 np.testing.assert_allclose(keras.net(keras.prepare(photo)), logits, rtol=1e-4, atol=1e-4)
 
 # %% [markdown]
-# The `Rescaling` became part of the preparation, so that relevance is of what the first convolution sees.
+# The `Rescaling` became part of the preprocessing. So the relevance is that of the input of the first convolution.
 #
 # ## What a wrong import looks like
 #
-# Two mistakes that everybody makes once. First, the rows of `fc1` in the wrong order: nothing is missing, all shapes fit, there is no error.
-# Second, the scale forgotten: pixels go up to 255 where they used to go up to 1.
+# Two mistakes that everybody makes once. First, the rows of `fc1` in the wrong order: nothing is missing, all shapes fit, there
+# is no error. Second, the scale is forgotten: pixels go up to 255 instead of 1.
 
 # %%
 write_caffe("wrong_order.caffemodel", fc1=w["fc1"].T)
@@ -166,9 +167,9 @@ for panel, (name, model) in zip(axes, models.items(), strict=True):
 figure.savefig("right_and_wrong.png", dpi=120)
 
 # %% [markdown]
-# Nothing here looks like an error. Both wrong networks say 2, as they should, and both have a map to show for it: the one in the wrong order
-# explains what nobody trained, and that without the scale draws all but the right picture of a network that shouts. Who looks at classes
-# and maps sees nothing. The logits show both mistakes at once.
+# Nothing here looks like an error. Both wrong networks say 2, as they should, and both have a heatmap. The network in the wrong
+# order explains weights that nobody trained. The one without the scale draws almost the right picture, but its logits are far
+# too large. You cannot see the mistakes in the class or in the heatmap. You see both at once in the logits.
 
 # %%
 R = found["original"].R
@@ -179,7 +180,7 @@ for name in ("fc1 in the wrong order", "scale forgotten"):
     assert abs(found[name].y - logits).max() > 0.5 * abs(logits).max()
 
 # %% [markdown]
-# What *can* be checked is checked, and said with names: file, layer, what was expected and what was found.
+# The importer checks what it can. Its errors name the file, the layer, what was expected and what was found.
 
 # %%
 Path("broken.prototxt").write_text(PROTOTXT.replace("num_output: 84", "num_output: 100"))
@@ -193,8 +194,8 @@ else:
 # %% [markdown]
 # ## The same on the command line
 #
-# `lrp import` leaves a folder: `model.json`, `weights.npz`, and a card that waits for you to say where the network comes from. All other
-# commands take it like any model. (`main` is the command `lrp`, without a shell.)
+# `lrp import` writes a folder: `model.json`, `weights.npz`, and a model card in which you say where the network comes from. All
+# other commands can use this folder like any model. (`main` is the command `lrp`, without a shell.)
 
 
 # %%
@@ -211,6 +212,8 @@ lrp(f"explain {shlex.quote(str(lenet.example))} --model models/digits-caffe --ta
 # %% [markdown]
 # ## Try this
 #
-# - Your own: `model.save("mine.keras")` in Keras 3, or `mine.h5` in Keras 2. Keep one input and its logits beside it, to compare.
-# - Photographs in colour: Caffe's networks want BGR less a mean. Which of the mistakes above is a wrong order of colours like?
-# - Put a `Lambda` layer in the description. What does the importer say, and why does it refuse?
+# - Import a network of yours: `model.save("mine.keras")` in Keras 3, or `mine.h5` in Keras 2. Keep one input and its logits, to
+#   compare.
+# - Photographs in colour: Caffe's networks want BGR minus a mean. Which of the mistakes above is similar to a wrong order of
+#   colours?
+# - Put a `Lambda` layer into the description. What does the importer say, and why does it refuse?

@@ -1,18 +1,18 @@
 # %% [markdown]
 # # Localisation: μ on a hundred pictures
 #
-# One heatmap convinces nobody. To compare rules one needs a number for each map, and many maps. If the network says "3", an explanation should lie
-# on the 3. Kohlbrenner et al. 2020 (Eq. 5) measure how much of the positive relevance does:
+# One heatmap proves nothing. To compare rules, we need a number for each map, and many maps. If the network says "3", the
+# explanation should lie on the 3. Kohlbrenner et al. 2020 (Eq. 5) measure how much of the positive relevance does:
 #
 # $$\mu = \frac{R_{in}}{R_{tot}} \qquad \mu_w = \mu \cdot \frac{S_{tot}}{S_{in}} \tag{5}$$
 #
-# with $R$ the positive relevance and $S$ the number of pixels, in the box and in the picture. Relevance that is spread evenly has
-# $\mu = S_{in} / S_{tot}$, the share of the picture that the box covers, and $\mu_w = 1$: so $\mu_w$ says how many times better a map is than
-# knowing nothing.
+# Here $R$ is the positive relevance and $S$ the number of pixels, in the box and in the whole picture. If relevance is
+# distributed evenly, then $\mu = S_{in} / S_{tot}$, the share of the picture that the box covers, and $\mu_w = 1$. So $\mu_w$
+# says how many times better a map is than an even one.
 #
-# Boxes are needed, then, and a network that has seen such pictures. Photographs with boxes may not be shipped, and a hundred of them take
-# VGG-16 minutes. So we make our own pictures, here and now: digits of several kinds on a ground of strokes. That needs no download, every box is
-# right to the pixel, and the experiment is the paper's in everything but size.
+# So we need boxes, and a network that was trained on such pictures. We must not ship photographs with boxes, and a hundred of
+# them take VGG-16 minutes. Instead we make our own pictures: digits of several classes, on a background of strokes. This needs
+# no download, every box is right to the pixel, and the experiment is that of the paper, only smaller.
 
 # %%
 from pathlib import Path
@@ -42,7 +42,7 @@ rng = np.random.default_rng(0)
 
 
 def stamp(kind):
-    """A digit, in a font, of a size and at an angle drawn at random; cut to its ink."""
+    """A digit, in a font, of a size and at an angle drawn at random; cut to its bounding box."""
     font = ImageFont.truetype(fonts[rng.integers(len(fonts))], int(rng.integers(18, 37)))
     image = Image.new("L", (64, 64))
     ImageDraw.Draw(image).text((32, 32), str(kind), fill=255, font=font, anchor="mm")
@@ -73,9 +73,9 @@ shown = np.array([[kind in boxes for kind in range(10)] for _, boxes in made])
 # %% [markdown]
 # ## The network
 #
-# LeNet-5, which comes with the toolbox, reads single digits of 28×28 pixels. Its dense layers become convolutions, which look at
-# every place of a larger picture; their average over all places goes into one new dense layer, with an output for each kind of digit:
-# *is there one?* That layer is Fisher's linear discriminant, on a thousand pictures.
+# LeNet-5, which comes with the toolbox, reads single digits of 28×28 pixels. We turn its dense layers into convolutions, so
+# that they look at every place of a larger picture. The average over all places goes into one new dense layer with one output
+# for each digit: *is this digit there?* This layer is Fisher's linear discriminant, computed from a thousand pictures.
 
 # %%
 lenet = load("lenet5-mnist").net
@@ -96,7 +96,7 @@ w, b = np.empty((h.shape[1], 10)), np.empty(10)
 for kind in range(10):
     yes, no = h[shown[:TRAINING, kind]], h[~shown[:TRAINING, kind]]
     spread = np.cov(np.concatenate([yes - yes.mean(axis=0), no - no.mean(axis=0)]).T)
-    spread += 1e-4 * np.trace(spread) / len(spread) * np.eye(len(spread))  # some features never stir
+    spread += 1e-4 * np.trace(spread) / len(spread) * np.eye(len(spread))  # some features are always 0
     w[:, kind] = np.linalg.solve(spread, yes.mean(axis=0) - no.mean(axis=0))
     b[kind] = -w[:, kind] @ (yes.mean(axis=0) + no.mean(axis=0)) / 2
 net = Sequential([*body.items(), ("fc", Linear(w.astype(np.float32), b.astype(np.float32)))])
@@ -109,14 +109,14 @@ assert said[shown].mean() > 2 * said[~shown].mean()
 # %% [markdown]
 # ## The measurement
 #
-# Every picture is asked about the digits that are on it; all of its targets share one forward pass. Where the network does not see a
-# digit, its logit is below 0, and the map explains a no. So only those are measured here that it sees.
+# For every picture we explain the digits that it shows; all its targets share one forward pass. If the network does not see a
+# digit, its logit is below 0, and the map explains why not. So we measure only the digits that the network sees.
 
 # %%
 METHODS = {
     "LRP_z": Z(),
-    "LRP_α2": AlphaBeta(2),
-    "LRP_α1": AlphaBeta(1),
+    "LRP_αβ (α=2)": AlphaBeta(2),
+    "LRP_αβ (α=1)": AlphaBeta(1),
     "LRP_CMP:α1": lrp_cmp(alpha=1, flat=0),
     "LRP_CMP:α1+♭": lrp_cmp(alpha=1, flat=1),
     "LRP_CMP:α2": lrp_cmp(alpha=2, flat=0),
@@ -140,14 +140,14 @@ for name, found in own.items():
     print(f"{name:<14}{s.mu_w!s:>24}{s.median_mu_w!s:>24}{s.mu!s:>24}")
 
 # %% [markdown]
-# In brackets are 95 % intervals, from 2,000 resamples of the pictures: measurements on the same picture are drawn together, since they are
-# not independent. Two intervals that overlap do not mean that two methods are alike, though: both were measured on the same pictures. Look
-# at the differences, one by one.
+# The brackets are 95 % intervals, from 2,000 resamples of the pictures. Measurements on the same picture are not independent,
+# so they are resampled together. Two intervals that overlap do not mean that two methods are equally good, because both were
+# measured on the same pictures. Look at the differences, pair by pair:
 
 # %%
 BEST = "LRP_CMP:α1"
 for name in METHODS:
-    assert summarise(own[name], image).mu_w.low > 1, name  # all know more than nothing
+    assert summarise(own[name], image).mu_w.low > 1, name  # all are better than an even map
     if name != BEST:
         difference = summarise(own[BEST], image, minus=own[name]).mu_w
         print(f"{BEST} − {name:<14} {difference!s:>22}")
@@ -156,11 +156,12 @@ for name in METHODS:
 # %% [markdown]
 # ## What μ sees
 #
-# One of the pictures, with the box of each digit, and what the rules say of it: neither the best nor the worst, but the one in the middle.
+# One of the pictures with the box of each digit, and the maps of the rules. It is neither the best picture nor the worst, but
+# the median one.
 
 # %%
-SHOWN = ["LRP_z", "LRP_α2", "LRP_α1", "LRP_CMP:α1", "LRP_CMP:α2+♭"]
-whole = np.flatnonzero(seen.all(axis=1))  # of which all digits are seen
+SHOWN = ["LRP_z", "LRP_αβ (α=2)", "LRP_αβ (α=1)", "LRP_CMP:α1", "LRP_CMP:α2+♭"]
+whole = np.flatnonzero(seen.all(axis=1))  # pictures of which the network sees all digits
 of_each = localisation(maps[BEST][whole], masks[whole]).mu.mean(axis=1)
 row = int(whole[np.argsort(of_each)[len(whole) // 2]])
 ink = np.repeat(255 - made[TRAINING + row][0][..., None], 3, axis=-1)  # dark on white
@@ -182,8 +183,9 @@ for panel, name in zip(axes[0, 1:], SHOWN, strict=True):
 figure.savefig("digits.png", dpi=110)
 
 # %% [markdown]
-# Where is the positive relevance that is not on the digit? That tells two failures apart which μ alone does not: a map may point at
-# *other* digits, or at nothing at all. And a large box is easier to hit than a small one, which is what $\mu_w$ is for.
+# Where is the positive relevance that is not on the digit? This distinguishes two failures that look the same to μ: a map may
+# point at *other* digits, or at no digit at all. And a large box is easier to hit than a small one; this is why there is
+# $\mu_w$.
 
 # %%
 others = masks.any(axis=1, keepdims=True) & ~masks
@@ -219,28 +221,29 @@ for name in maps:
     print(f"{name:<20}{own[name].mu.mean():14.2f}{elsewhere[name]:15.2f}{balance[name]:15.2f}")
 
 # %% [markdown]
-# LRP_α1 finds *digits*, the others as well as the one that was asked for: in the dense layer at the top it hands on what speaks for, and
-# other digits do so in part. LRP_z puts nearly as much on the others, but of both signs, side by side, so that it comes to nothing: μ
-# looks at the positive part, and takes noise for relevance. The composite, with ε at the top and αβ below, does neither.
+# LRP_αβ (α=1) finds *digits*, the other ones as well as the one that we explain: in the dense layer at the top it passes on all
+# positive contributions, and some of them come from other digits. LRP_z puts almost as much on the other digits, but positive
+# and negative side by side, so that the sum is about 0. μ looks at the positive part only and counts this noise as relevance.
+# The composite, with ε at the top and αβ below, does neither.
 #
-# This is the order of the paper's Table I for PASCAL VOC, LRP_CMP before LRP_z before LRP_α2 before LRP_α1 before the even map, on a
-# network of five layers and pictures of our own. Among the composites it is another: ♭ helps α2 and costs α1 a little, here as there, but
-# here α1 is ahead, and there α2 with ♭. ♭ reaches beyond the stroke, and so beyond the edge of a tight box. What is best
-# depends on what is measured: measure yours.
+# This is the order of the paper's Table I for PASCAL VOC: LRP_CMP, LRP_z, LRP_αβ (α=2), LRP_αβ (α=1), the even map. Here it
+# holds for a network of five layers and for our own pictures. The order among the composites is different. ♭ helps LRP_CMP:α2
+# and costs LRP_CMP:α1 a little, as in the paper. But here LRP_CMP:α1 is the best, and in the paper LRP_CMP:α2+♭. ♭ reaches
+# beyond the stroke, and so beyond the edge of a tight box. What is best depends on what you measure: measure your own.
 
 # %%
-order = [own[name].mu_w.mean() for name in ("LRP_CMP:α1", "LRP_CMP:α2+♭", "LRP_z", "LRP_α2", "LRP_α1", "even")]
+order = [own[name].mu_w.mean() for name in ("LRP_CMP:α1", "LRP_CMP:α2+♭", "LRP_z", "LRP_αβ (α=2)", "LRP_αβ (α=1)", "even")]
 assert order == sorted(order, reverse=True)
 assert own["LRP_CMP:α2+♭"].mu_w.mean() > own["LRP_CMP:α2"].mu_w.mean()
 assert own["LRP_CMP:α1+♭"].mu_w.mean() < own["LRP_CMP:α1"].mu_w.mean()
-assert elsewhere["LRP_α1"] > 2 * elsewhere["LRP_CMP:α1"]
-assert abs(balance["LRP_z"]) < 0.1 < balance["LRP_α1"]
+assert elsewhere["LRP_αβ (α=1)"] > 2 * elsewhere["LRP_CMP:α1"]
+assert abs(balance["LRP_z"]) < 0.1 < balance["LRP_αβ (α=1)"]
 
 # %% [markdown]
 # ## Photographs
 #
-# The same with VGG-16 and PASCAL VOC, which you have to bring, is one command. It takes a second or two for each image and method, goes on
-# where it was if it is stopped, and prints Table I:
+# The same with VGG-16 and PASCAL VOC is one command; you have to download PASCAL VOC yourself. It takes one or two seconds for
+# each image and method. If it is stopped, it continues where it was. It prints Table I:
 #
 #     lrp experiment table1 --dataset voc --data VOC2007 --model vgg16-voc --out results/voc
 #
@@ -248,7 +251,9 @@ assert abs(balance["LRP_z"]) < 0.1 < balance["LRP_α1"]
 #
 # ## Try this
 #
-# - Measure the digits that the network does *not* see (`~seen`). How many have no positive relevance at all under LRP_α1? Why?
-# - One digit to a picture, `DIGITS = 1`. Which method gains most, and which failure is gone?
-# - μ takes the positive part *after* the channels are summed; these pictures have one. Does it matter for photographs?
-# - Put the strokes in the boxes, too: is a network that uses the ground for its answer badly explained, or well?
+# - Measure the digits that the network does *not* see (`~seen`). How many have no positive relevance at all under LRP_αβ (α=1)?
+#   Why?
+# - Use one digit in each picture, `DIGITS = 1`. Which method gains most, and which failure is gone?
+# - μ takes the positive part *after* the sum over channels. These pictures have one channel. Does it matter for photographs?
+# - Make the boxes large enough to include strokes. If a network uses the background for its answer, is its explanation good or
+#   bad?

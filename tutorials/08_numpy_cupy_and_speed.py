@@ -1,9 +1,9 @@
 # %% [markdown]
 # # NumPy, CuPy, and where the time goes
 #
-# There is no switch for the GPU in this toolbox. The **data decides**: hand over NumPy arrays, and NumPy computes; hand over CuPy
-# arrays, and a GPU does. That works because the formulas use nothing but the array API standard, which both speak. Here we show that,
-# and then we look at the clock: what does an explanation cost, and what is the least that it could cost?
+# This toolbox has no switch for the GPU. The **arrays decide**: with NumPy arrays, NumPy computes; with CuPy arrays, a GPU
+# computes. This works because the formulas use only the array API standard, which both support. First we show this. Then we
+# look at the clock: how long does an explanation take, and what is the shortest time that it could take?
 #
 # (This tutorial needs `array_api_strict`: `python3 -m pip install -e ".[tutorials]"` in a clone of the repository.)
 
@@ -33,8 +33,8 @@ else:
 # %% [markdown]
 # ## The data decides
 #
-# `net.to(module)` moves the parameters, `module.asarray(x)` the image, and then everything is as before. `array_api_strict` is NumPy
-# with everything taken away that the standard does not have. What runs on it will run on any module that keeps to the standard.
+# `net.to(module)` moves the parameters and `module.asarray(x)` the image; everything else stays the same. `array_api_strict` is
+# NumPy without everything that is not in the standard. Code that runs on it runs on any module that follows the standard.
 
 # %%
 digits = load("lenet5-mnist", dtype=np.float64)
@@ -50,8 +50,8 @@ for R in found.values():
     np.testing.assert_allclose(R, found["numpy"], rtol=1e-9, atol=1e-9 * abs(R).max())
 
 # %% [markdown]
-# Nothing is moved in silence. A net here and an image there is an error, because somebody would have to copy, and copying is what makes
-# GPU programs slow.
+# Nothing is moved without being asked. If the net is here and the image is there, this is an error: somebody would have to
+# copy, and copying makes GPU programs slow.
 
 # %%
 try:
@@ -64,14 +64,15 @@ else:
 # %% [markdown]
 # ## What is the least that it could take?
 #
-# Nearly all of the work is multiplying and adding, and a BLAS library does that as fast as the processor can. So count: a convolution
-# takes 2 operations for each weight and each place of its output. Divided by the speed of one large matrix product, that is the time
-# that no program can beat: the **pure BLAS time**. The network is the VGG-16 that comes with the toolbox.
+# Almost all of the work is multiplication and addition, and a BLAS library does both as fast as the processor can. So we count:
+# a convolution needs 2 operations for each weight and each place of its output. Divide this by the speed of one large matrix
+# product, and you get the time that no program can beat: the **pure BLAS time**. The network is the VGG-16 that comes with the
+# toolbox.
 
 
 # %%
 def timed(f, times=1):
-    """What f gives, and the seconds of the shortest of some runs: what disturbs a measurement only makes it longer."""
+    """What f returns, and the seconds of the fastest of some runs: disturbances only make a run longer."""
     spent = []
     for _ in range(times):
         start = time.perf_counter()
@@ -86,25 +87,25 @@ print(f"one large matrix product: {speed / 1e9:.0f} billion operations a second"
 
 model = load("vgg16-voc")
 x = model.prepare(read_photo(model.example))
-composites = {"ε": Epsilon(1e-6), "α1β0": AlphaBeta(1), "α2β1": AlphaBeta(2), "CMP": lrp_cmp()}
+composites = {"ε": Epsilon(1e-6), "αβ (α=1)": AlphaBeta(1), "αβ (α=2)": AlphaBeta(2), "CMP": lrp_cmp()}
 table = composites["CMP"].resolve(model.net, x.shape)
 operations = {
-    place.name: 2 * place.module.w.size * math.prod(place.output_shape[:-1])
-    for place in table.places
-    if getattr(place.module, "w", None) is not None
+    info.name: 2 * info.module.w.size * math.prod(info.output_shape[:-1])
+    for info in table.layers
+    if getattr(info.module, "w", None) is not None
 }
 print(f"one forward pass: {sum(operations.values()) / 1e9:.1f} billion operations")
 
 # %% [markdown]
-# And how many passes does a rule take? One forward. ε hands $s_j$ back with one product by the transposed weights: 2 in all. α1β0
-# needs $z^+_j$ beside $z_j$: 3. α2β1 needs $z^+_j$ and $z^-_j$, whose sum is $z_j$, and sends both back: 4. LRP_CMP:α2+♭ is α2β1 but for
-# the first convolution (♭ multiplies nothing) and the dense layers (ε).
+# How many passes does a rule need? The forward pass is one. ε sends $s_j$ back with one product by the transposed weights: 2 in
+# all. LRP_αβ (α=1) needs $z^+_j$ as well as $z_j$: 3. LRP_αβ (α=2) needs $z^+_j$ and $z^-_j$, whose sum is $z_j$, and sends
+# both back: 4. LRP_CMP:α2+♭ is the same, except for the first convolution (♭ multiplies nothing) and the dense layers (ε).
 
 # %%
-passes = {"forward": 1, "ε": 2, "α1β0": 3, "α2β1": 4}
+passes = {"forward": 1, "ε": 2, "αβ (α=1)": 3, "αβ (α=2)": 4}
 least = {name: n * sum(operations.values()) / speed for name, n in passes.items()}
-saved = {place.name: {"♭": 3, "ε": 2}.get(rule.symbol, 0) for place, rule in zip(table.places, table.rules, strict=True)}
-least["CMP"] = least["α2β1"] - sum(n * saved[name] for name, n in operations.items()) / speed
+saved = {info.name: {"♭": 3, "ε": 2}.get(rule.symbol, 0) for info, rule in zip(table.layers, table.rules, strict=True)}
+least["CMP"] = least["αβ (α=2)"] - sum(n * saved[name] for name, n in operations.items()) / speed
 
 logits, t = timed(lambda: model.net(x), times=2)
 explained, spent = {}, {"forward": t}
@@ -117,9 +118,9 @@ for name, t in spent.items():
 # %% [markdown]
 # ## Layer by layer
 #
-# What is beyond the least goes into writing out the windows of a convolution, into adding up what comes back, and into everything that
-# has no product at all: ReLU, pooling, division, the ledger. To see where, walk by hand. This *is* what `explain` does: forward, keeping a trace of
-# each layer, and back, each layer by its rule.
+# The rest of the time is for copying the windows of a convolution, for adding up what comes back, and for everything without a
+# product: ReLU, pooling, division, the ledger. To see where it goes, we do the steps of `explain` by hand: forward, keeping a
+# trace of each layer, and back, each layer by its rule.
 
 # %%
 net, rules = model.net, table.rules
@@ -128,7 +129,7 @@ for layer, rule in zip(net, rules, strict=True):
     start = time.perf_counter()
     traces.append(layer.trace(y, nonneg, rule))
     there.append(time.perf_counter() - start)
-    y, nonneg = traces[-1].y, layer.keeps_sign(nonneg)
+    y, nonneg = traces[-1].y, layer.output_is_nonnegative(nonneg)
 
 cat = model.classes.index("cat")
 R, back = np.where(np.arange(y.size) == cat, y, np.float32(0)), []
@@ -170,9 +171,9 @@ figure.savefig("speed.png", dpi=120)
 # %% [markdown]
 # ## Threads, batches, targets
 #
-# **Threads** work on tiles of a layer; `LRP_NUM_THREADS` says how many, and by default there is one for each core. Relevance
-# is the same for any number of them, but for rounding. **Targets** share the forward pass, and rules that look at the input
-# alone share their denominators. **Batches** are a matter of small nets: there, much of the time is Python's.
+# **Threads** work on tiles of a layer. `LRP_NUM_THREADS` sets their number; the default is one for each core. Relevance does
+# not depend on it, except for rounding. **Targets** share the forward pass, and rules that look only at the input share their
+# denominators, too. **Batches** help small nets, where Python itself takes much of the time.
 
 # %%
 cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -201,7 +202,8 @@ for images in (1, 8, 32):
 # %% [markdown]
 # ## On a GPU
 #
-# The same lines with the arrays of CuPy. A GPU works on its own: `synchronize` waits for it, or the clock would measure nothing.
+# The same lines with CuPy arrays. A GPU works in the background, so `synchronize` waits for it; without it, the clock would
+# measure nothing.
 
 # %%
 if "cupy" in modules:
@@ -224,6 +226,6 @@ else:
 # %% [markdown]
 # ## Try this
 #
-# - `load("vgg16-voc", dtype=np.float64)`: twice the bytes. Is it twice the time?
-# - Ask VGG-16 for all 20 classes at once. What does a further target cost, in passes?
-# - Which layer is the farthest from its pure BLAS time, and why that one? (Look at its shape.)
+# - `load("vgg16-voc", dtype=np.float64)`: twice the bytes. Does it take twice the time?
+# - Explain all 20 classes of VGG-16 at once. What does one more target cost, in passes?
+# - Which layer is farthest from its pure BLAS time, and why? (Look at its shape.)

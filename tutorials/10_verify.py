@@ -1,12 +1,13 @@
 # %% [markdown]
 # # Verify
 #
-# A heatmap that is wrong looks much like one that is right. So how does one know that a program computes what its formula says? Three
-# tools, each for what the others cannot see:
+# A wrong heatmap looks almost like a right one. How do we know that a program computes its formula? There are three tools, and
+# each sees what the others cannot see:
 #
-# - **properties**, which must hold for *any* network, and a program that looks for one for which they do not (`hypothesis`);
-# - **exact arithmetic**, in which what should be equal is equal, and no tolerance hides anything;
-# - the **ledger**, which says *in which layer* relevance went missing.
+# - **properties** that must hold for *any* network, and a program that looks for a network for which they do not hold
+#   (`hypothesis`);
+# - **exact arithmetic**, in which equal numbers are equal and no tolerance hides an error;
+# - the **ledger**, which says *in which layer* relevance is missing.
 #
 # (This tutorial needs `hypothesis`: `python3 -m pip install -e ".[tutorials]"` in a clone of the repository.)
 
@@ -50,7 +51,7 @@ def numbers(*shape):
 # %% [markdown]
 # ## "LRP conserves relevance"
 #
-# Does it? Say it as a property, $\sum_i R_i = f(x)$, and let a program look for the *simplest* network that breaks it.
+# Does it? We write it as a property, $\sum_i R_i = f(x)$, and let a program look for the *simplest* network that breaks it.
 
 
 # %%
@@ -74,13 +75,13 @@ for rule, bias in ((Z(), True), (Epsilon(1), False), (AlphaBeta(2), False)):
     print(f"\n{rule}, {'with' if bias else 'without'} biases")
     print("  x =", *x, " first.w =", *net["first"].w.ravel(), " last.w =", *net["last"].w.ravel(), end="")
     print("  biases", *net["first"].b, "and", *net["last"].b) if bias else print()
-    taken = {reason: e.ledger.absorbed(reason) for reason in ("bias", "eps", "empty")}
+    taken = {reason: e.ledger.absorbed(reason) for reason in ("bias", "eps", "zero_denominator")}
     print(f"  the output is {e.y[0]}, the relevance {e.R.sum()};", *(f"{k} took {v}" for k, v in taken.items() if v))
 
 # %% [markdown]
-# Three answers, each as simple as it gets. A bias takes what it brought. An ε takes its share. And under α2β1 there is a neuron against
-# which nothing speaks, so that β = −1 has no one to go to, and α = 2 is all there is: relevance doubles, in each of the two layers. And z
-# without biases? There the search finds nothing.
+# Three answers, each as simple as possible. A bias keeps its share. An ε keeps its share. And under LRP_αβ (α=2) there is a
+# neuron without any negative contribution. Its β = −1 finds no input, and only α = 2 is left: the relevance doubles, in each of
+# the two layers. What about z without biases? Here the search finds nothing.
 
 
 # %%
@@ -96,7 +97,8 @@ print("LRP_z without biases: no counterexample")
 # %% [markdown]
 # ## The property that does hold
 #
-# Conservation has exceptions, and the ledger names them. With them it is an equation, for every rule and any network; in fractions, `==`.
+# Conservation has exceptions, and the ledger names them. With them it is an equation, for every rule and any network. In
+# fractions it holds with `==`.
 
 
 # %%
@@ -119,7 +121,7 @@ RULES = [Z(), Epsilon(Fraction(1, 3)), AlphaBeta(1), AlphaBeta(2), AlphaBeta(2, 
 def test_every_unit_of_relevance_is_found_again(drawn, rule):
     net, x = drawn
     e = explain(net, x, target=0, composite=rule)
-    absorbed = sum(e.ledger.absorbed(reason) for reason in ("bias", "eps", "empty", "padding"))
+    absorbed = sum(e.ledger.absorbed(reason) for reason in ("bias", "eps", "zero_denominator", "padding"))
     assert e.R.sum() + absorbed == e.y[0]
     assert all(page.rounding == 0 for page in e.ledger)
 
@@ -128,9 +130,9 @@ test_every_unit_of_relevance_is_found_again()
 print("the ledger closes: no counterexample")
 
 # %% [markdown]
-# A sum can be right when its summands are wrong. So write the formula a second time, as plainly as possible, and compare. The matrix of
-# any layer can be had by asking it about unit vectors; then Equation 1 is one line. (The toolbox's own tests do this in `tests/oracle.py`,
-# for every rule and layer.)
+# A sum can be right although its terms are wrong. So write the formula a second time, as plainly as possible, and compare. You
+# get the matrix of any layer by applying it to unit vectors; then Equation 1 is one line. (The toolbox's own tests do this in
+# `tests/oracle.py`, for every rule and layer.)
 
 
 # %%
@@ -152,8 +154,8 @@ print("LRP_z of a convolution is Equation 1: no counterexample")
 # %% [markdown]
 # ## Find the mistake
 #
-# Here is LeNet-5 with a mistake that is easily made: on the way back through one convolution, everything lands one pixel too far to the
-# right. The forward pass is as it was. Which of the two heatmaps is the right one?
+# Here is LeNet-5 with a mistake that is easy to make: on the way back through one convolution, all relevance is shifted by one
+# pixel to the right. The forward pass is unchanged. Which of the two heatmaps is the right one?
 
 
 # %%
@@ -170,14 +172,14 @@ wrong = Sequential([(name, layer if layer is not conv2 else OffByOne(conv2.w, co
 
 found = {"A": explain(wrong, x, 2, AlphaBeta(1)), "B": explain(model.net, x, 2, AlphaBeta(1))}
 figure = montage(
-    model.preprocessing.view(photo), [[e.R for e in found.values()]], rows=["LRP_α1β0"], columns=[f"{k}?" for k in found]
+    model.preprocessing.view(photo), [[e.R for e in found.values()]], rows=["LRP_αβ (α=1)"], columns=[f"{k}?" for k in found]
 )
 save_picture(figure, "which.png")
 figure
 
 # %% [markdown]
-# One cannot see it. The ledger can: what a layer passes on, and what it absorbs, is what has arrived. Where that fails by more than
-# rounding, there is the mistake.
+# You cannot see it. But the ledger can: what arrives at a layer must be what it passes on plus what it keeps. If the difference
+# is larger than rounding, there is the mistake.
 
 # %%
 figure, axes = plt.subplots(figsize=(7, 3), layout="constrained")
@@ -200,8 +202,8 @@ print("more than rounding is missing in:", leaks)
 assert leaks == {"A": ["conv2"], "B": []}
 
 # %% [markdown]
-# A was wrong. And hypothesis shrinks the mistake to its core. `apply_T` must be the transpose of `apply`,
-# $\langle \mathrm{apply}(x), s \rangle = \langle x, \mathrm{apply\_T}(s) \rangle$: the simplest input for which it is not.
+# A was wrong. And hypothesis reduces the mistake to its core. `apply_T` must be the transpose of `apply`, $\langle
+# \mathrm{apply}(x), s \rangle = \langle x, \mathrm{apply\_T}(s) \rangle$. This is the simplest input for which it is not:
 
 
 # %%
@@ -226,13 +228,13 @@ test_conv_is_its_own_transpose()
 # %% [markdown]
 # ## How exact is a float?
 #
-# Real networks compute in floats, and there `==` becomes "close". How close? A tolerance that was tried until the test passed says
-# nothing. It can be derived: $z_j$ is a sum of $n$ products, and loses at most about $n$ roundings of $\sum_i |z_{ij}|$. Divided by a
-# $z_j$ in which much has cancelled, that is
+# Real networks compute in floats, where `==` becomes "close". How close? A tolerance that was increased until the test passed
+# says nothing. But we can derive one: $z_j$ is a sum of $n$ products and loses at most about $n$ roundings of $\sum_i
+# |z_{ij}|$. This is divided by a $z_j$ in which much has cancelled:
 #
 # $$\text{relative error of } R_i \;\lesssim\; n \cdot \text{eps} \cdot \kappa, \qquad \kappa = \sum_i |z_{ij}| \,/\, |z_j|$$
 #
-# Measured against fractions, which are exact, for neurons in which more and more cancels:
+# We measure this against fractions, which are exact, for neurons in which more and more cancels:
 
 # %%
 rng = np.random.default_rng(0)
@@ -262,11 +264,12 @@ axes.spines[["top", "right"]].set_visible(False)
 figure.savefig("rounding.png", dpi=120)
 
 # %% [markdown]
-# In float32, a neuron in which all but a hundred-thousandth cancels has a relevance of two digits. That is why LRP_z and LRP_ε of a deep
-# network in float32 differ between any two programs, and why neither is "wrong". αβ and ♭ divide by sums of one sign: κ = 1.
+# In float32, a neuron in which everything cancels except for one part in a hundred thousand has a relevance with only two
+# correct digits. This is why LRP_z and LRP_ε of a deep network in float32 differ between any two programs, and neither of them
+# is "wrong". αβ and ♭ divide by sums of one sign: κ = 1.
 #
 # ## Try this
 #
 # - Give every tied maximum of a `MaxPool` window *all* of the relevance. Does the ledger see it? What does `find` come up with?
-# - Drop the bias from `by_hand` and not from the layer. How small is the counterexample?
+# - Leave the bias out of `by_hand` but not out of the layer. How small is the counterexample?
 # - Repeat the last picture for `relprop_alphabeta`. Where are its points?

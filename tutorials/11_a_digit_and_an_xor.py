@@ -1,8 +1,8 @@
 # %% [markdown]
 # # A digit, and an XOR
 #
-# Two small things that can be looked at whole: a network that reads digits, asked about several classes at once; and a network of
-# two neurons, whose explanation fits on the blackboard.
+# Two small examples that we can look at as a whole: a network that reads digits, explained for several classes at once; and a
+# network of two neurons, whose explanation fits on a blackboard.
 
 # %%
 from fractions import Fraction
@@ -19,8 +19,8 @@ order = np.argsort(-model.net(x))
 print("logits:", {model.classes[k]: round(float(model.net(x)[k]), 1) for k in order[:4]})
 
 # %% [markdown]
-# Why this digit, and why not the next best? All targets share one forward pass; each has its own way back. What speaks for one digit
-# speaks against another.
+# Why this digit, and why not the next one? All targets share one forward pass; each has its own way back. What speaks for one
+# digit speaks against another.
 
 # %%
 targets = [int(k) for k in order[:3]]
@@ -30,7 +30,7 @@ figure = montage(
     model.preprocessing.view(photo),
     [[e.R[row] for e in found] for row in range(len(targets))],
     rows=[f"{model.classes[t]} ({float(e.y[t]):.1f})" for e, t in zip(found[:1] * 3, targets, strict=True)],
-    columns=["LRP_z", "LRP_α1", "LRP_CMP:α2"],
+    columns=["LRP_z", "LRP_αβ (α=1)", "LRP_CMP:α2"],
 )
 save_picture(figure, "digit.png")
 figure
@@ -45,8 +45,8 @@ for name, e in zip(("z", "α1", "CMP:α2"), found, strict=True):
     print(f"{name:<7} likeness of the maps of the first two classes: {likeness(*e.heatmap[:2]):+.2f}")
 
 # %% [markdown]
-# LRP_α1 hands on nothing but what speaks *for*: its maps for different classes are nearly the same. The composite starts with ε in the
-# dense layers, where the classes are told apart.
+# LRP_αβ (α=1) passes on only what speaks *for* a class, so its maps for different classes are almost the same. The composite
+# begins with ε in the dense layers, where the classes are told apart.
 
 # %%
 likes = [likeness(*e.heatmap[:2]) for e in found]
@@ -67,10 +67,11 @@ for inputs in ([0, 0], [0, 1], [1, 0], [1, 1]):
     assert e.R.sum() == e.y[0]
 
 # %% [markdown]
-# The input that is 1 has all of the relevance; the 0 has none, though it is as much a part of the reason: *that* $x_2$ is 0 makes the
-# difference. A product with $x_i = 0$ is 0, and LRP_z (which is gradient × input here) says what *is* there, not what is missing.
+# The input that is 1 gets all of the relevance. The input that is 0 gets none, although it is just as much a part of the
+# reason: $y$ is 1 *because* $x_2$ is 0. A product with $x_i = 0$ is 0. So LRP_z (which is gradient × input here) says what *is*
+# there, and not what is missing.
 #
-# Move the origin, and the zeros speak, too: with inputs in −1, 1 the same function is $y = \tfrac12 (h_1 + h_2)$.
+# If we move the origin, the zeros get relevance, too. With inputs −1 and 1 the same function is $y = \tfrac12 (h_1 + h_2)$.
 
 # %%
 signed = Sequential(
@@ -83,6 +84,6 @@ assert list(e.R) == [Fraction(1, 2), Fraction(1, 2)]
 # %% [markdown]
 # ## Try this
 #
-# - What does ♭ say of the XOR, and is it of any use there?
+# - What does ♭ say about the XOR? Is it useful there?
 # - Explain a digit for a class with a *negative* logit. What do red and blue mean now?
-# - Train an XOR with biases. Which part of the output do they take?
+# - Train an XOR with biases. Which part of the output do they keep?

@@ -1,0 +1,60 @@
+"""The files around the package agree with each other: versions and dates, the steps of CI, the versions of Python."""
+
+import ast
+import re
+import tomllib
+
+from conftest import ROOT
+
+import lrp_toolbox
+
+
+def text(name):
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def released():
+    """(version, date) of the newest entry of the changelog; the date is None if it is not released."""
+    version, date = re.search(r"^## (\S+), (unreleased|\d{4}-\d\d-\d\d)$", text("CHANGELOG.md"), re.MULTILINE).groups()
+    return version, None if date == "unreleased" else date
+
+
+def test_changelog_citation_and_package_agree_on_the_version_and_its_date():
+    version, date = released()
+    citation = dict(re.findall(r"^(version|date-released): (.+)$", text("CITATION.cff"), re.MULTILINE))
+    assert version == lrp_toolbox.__version__
+    assert citation == {"version": version} | ({} if date is None else {"date-released": date})
+
+
+def test_what_is_said_of_a_release_is_true_of_it():
+    """Pages that say "not released yet" have to change with the release."""
+    version, date = released()
+    for page in ("SECURITY.md", "docs/stability.md"):
+        assert (f"{version} is not released yet" in text(page)) == (date is None), page
+
+
+def test_the_sessions_of_nox_are_the_steps_of_ci():
+    body = ast.parse(text("noxfile.py")).body
+    sessions = [f.name for f in body if isinstance(f, ast.FunctionDef) and ast.unparse(f.decorator_list[0]) == "nox.session"]
+    steps = re.findall(r'^echo "== (.*)"$', text(".ci/run"), re.MULTILINE)
+    named = [name for step in steps for name in re.findall(r"\b(?:lint|types|tutorials|site|tests)\b", step.partition(":")[0])]
+    assert sessions == named == ["lint", "types", "tutorials", "site", "tests"]
+    for command in ("ruff check .", "ruff format --check .", "mypy"):
+        assert re.search(rf"^{re.escape(command)}$", text(".ci/run"), re.MULTILINE)
+        assert ", ".join(f'"{word}"' for word in command.split()) in text("noxfile.py")
+
+
+def test_tools_are_pinned_before_each_commit():
+    hooks = text(".pre-commit-config.yaml")
+    assert set(re.findall(r'"((?:ruff|mypy).*?)[\d.]+"', hooks)) == {"ruff==", "mypy=="}
+    assert len(set(re.findall(r'"ruff==([\d.]+)"', hooks))) == 1  # check and format are the same ruff
+    project = tomllib.loads(text("pyproject.toml"))["project"]
+    extras = [need for extra in project["optional-dependencies"].values() for need in extra]
+    for need in re.findall(r'- "(\w+>=[\d.]+)"', hooks):  # what mypy looks into, as the package asks for it
+        assert need in project["dependencies"] + extras, need
+
+
+def test_the_workflow_begins_with_the_oldest_python_that_the_package_takes():
+    versions = re.findall(r'"(3\.\d+)"', text(".github/workflows/ci.yml"))
+    assert versions == ["3.11", "3.12", "3.13", "3.14"]
+    assert tomllib.loads(text("pyproject.toml"))["project"]["requires-python"] == f">={versions[0]}"
