@@ -250,14 +250,11 @@ class Conv3D(_OtherAxes):
         return Conv(self.w[0, ...], None, windows.stride[1:], windows.padding[1:], windows.dilation[1:], self.groups)
 
     def apply(self, x: Array, w: Any) -> Array:
-        shape = self.output_shape(x.shape)
-        plane, y = self.plane, None
+        outputs = self.channels[1] if w is ONE else as_weights(w).shape[-1]
+        plane, y = self.plane, backend.zeros((*self.output_shape(x.shape)[:-1], outputs), x)
         for tap, given, seen in self._along_the_depth(x.shape[-4]):
-            part = plane.apply(x[..., seen, :, :, :], self._tap(w, tap))
-            if y is None:
-                y = backend.zeros((*shape[:-1], part.shape[-1]), x)
-            y[..., given, :, :, :] += part
-        return backend.zeros(shape, x) if y is None else y
+            y[..., given, :, :, :] += plane.apply(x[..., seen, :, :, :], self._tap(w, tap))
+        return y
 
     def apply_T(self, s: Array, w: Any, shape: Shape) -> Array:
         plane, x = self.plane, backend.zeros((*s.shape[:-4], *shape[-4:]), s)

@@ -98,7 +98,7 @@ class Resize(Adding):
         wanted, found = self.output_shape(shape), []
         for axis in (-3, -2):
             n, m = shape[axis], wanted[axis]
-            scale = Fraction(m, n) if self.scale is None else Fraction(self.scale[axis])  # type: ignore[index]
+            scale = Fraction(m, n) if self.scale is None else Fraction(self.scale[axis + 3])  # type: ignore[index]
             matrix = np.full((m, n), Fraction(0))
             for k in range(m):
                 for place, weight in self._weights(COORDINATES[self.coordinates](k, scale, n, m), n):
