@@ -29,13 +29,16 @@ from .context import Context
 from .ledger import Recorder
 from .modules.base import Layer, Module, Shape
 from .modules.container import Graph, Sum
+from .modules.convolutions import Conv1D, Conv3D, ConvTranspose
 from .modules.linear import BatchNorm, Conv, Linear, Scale
-from .modules.pooling import AvgPool, MaxPool, SumPool
+from .modules.pooling import AdaptiveAvgPool, AdaptiveMaxPool, AvgPool, MaxPool, SumPool
+from .modules.products import Affine
 from .rules import AlphaBeta, Epsilon, Flat, Rule, Z
 from .text import table
 
-WEIGHTED = (Linear, Conv)
-POOLING = (MaxPool, AvgPool, SumPool)
+CONVOLUTIONS = (Conv, Conv1D, Conv3D, ConvTranspose)
+WEIGHTED = (Linear, *CONVOLUTIONS)
+POOLING = (MaxPool, AvgPool, SumPool, AdaptiveAvgPool, AdaptiveMaxPool)  # over any number of axes
 
 
 # ---- Where a layer stands --------------------------------------------------------------------------------------------
@@ -104,11 +107,17 @@ def layers(net: Module, shape: Any) -> list[LayerInfo]:
 
 
 def is_dense(layer: LayerInfo) -> bool:
-    """A Linear, or a Conv or pooling in its role: one that covers the whole map, so that one row and column come out."""
+    """A Linear, or a convolution or pooling in its role: each of its outputs sees all of its inputs.
+
+    It covers the whole map, so that one row and column come out: a 1 × 1 convolution of a single place, for example. A
+    transposed convolution is dense if the map that comes in is a single place.
+    """
     module = layer.module
-    if isinstance(module, (Conv, *POOLING)):
-        kernel = module.w.shape[:2] if isinstance(module, Conv) else module.windows(layer.shape).kernel
-        return layer.output_shape[-3:-1] == (1, 1) and tuple(kernel) == layer.shape[-3:-1]
+    if isinstance(module, ConvTranspose):
+        return layer.shape[-3:-1] == (1, 1)
+    if isinstance(module, (*CONVOLUTIONS, *POOLING)):
+        windows = module.windows if isinstance(module, CONVOLUTIONS) else module.windows(layer.shape)
+        return windows.cover(layer.shape[-module.axes : -1])
     return isinstance(module, Linear)
 
 
@@ -275,10 +284,10 @@ def lrp_cmp(
         entries.append((dense, Epsilon(eps)))
     entries.append((is_dense, Epsilon(eps)))
     if flat == "all":
-        entries.append(((Conv, *POOLING), Flat()))
+        entries.append(((*CONVOLUTIONS, *POOLING), Flat()))
     elif flat != 0:
         entries.append((First(flat, pooling=pooling, dense=False), Flat()))
-    entries.append((Conv, AlphaBeta(alpha)))
-    entries.append(((Sum, Scale, BatchNorm), Epsilon(eps)))
+    entries.append((CONVOLUTIONS, AlphaBeta(alpha)))
+    entries.append(((Sum, Scale, BatchNorm, Affine), Epsilon(eps)))
     extra = {0: "", 1: "+♭"}.get(flat, f"+♭({flat})") if isinstance(flat, int) else "+♭(all)"
     return Composite(entries, name=f"LRP_CMP:α{alpha}{extra}{'' if first is None else '+' + first.symbol}")

@@ -2,49 +2,69 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from .composites import POOLING, LayerInfo, layers
-from .kernels.windows import Windows, as_padding
-from .modules import LRN, Conv, Flatten, Module, Pad
+from .kernels.windows import AdaptiveWindows, Windows, as_padding
+from .modules import (
+    LRN,
+    Conv,
+    Conv1D,
+    Conv3D,
+    ConvTranspose,
+    Flatten,
+    GroupNorm,
+    InstanceNorm,
+    LayerNorm,
+    Mean,
+    Module,
+    Pad,
+    ReduceSum,
+    Reshape,
+    Resize,
+    Slice,
+    Transpose,
+)
 from .modules.base import Layer, Shape
 
-Pair = tuple[int, int]  # (height, width)
+Sizes = tuple[int, ...]  # one number for each axis of places: (height, width)
 
 
 @dataclass(frozen=True)
 class Field:
     """What the outputs of a layer see of a map: the one in row 0 the rows `first` to `last`, the next one `stride` further.
 
-    The same for columns. Rows below 0, or beyond the map, are padding.
+    The same for columns, and for the places of a sequence or of a volume. Rows below 0, or beyond the map, are padding.
     """
 
-    first: Pair = (0, 0)
-    last: Pair = (0, 0)
-    stride: Pair = (1, 1)
+    first: Sizes = (0, 0)
+    last: Sizes = (0, 0)
+    stride: Sizes = (1, 1)
 
     @property
-    def size(self) -> Pair:
+    def size(self) -> Sizes:
         """How many rows and columns one output sees, padding included."""
-        return self.last[0] - self.first[0] + 1, self.last[1] - self.first[1] + 1
+        return tuple(last - first + 1 for first, last in zip(self.first, self.last, strict=True))
 
     def through(self, windows: Windows) -> Field:
         """What windows over these outputs see."""
         reach = [d * (k - 1) for k, d in zip(windows.kernel, windows.dilation, strict=True)]
         before = [pair[0] for pair in windows.padding]
         return Field(
-            _pair(f - j * b for f, j, b in zip(self.first, self.stride, before, strict=True)),
-            _pair(f + j * (r - b) for f, j, r, b in zip(self.last, self.stride, reach, before, strict=True)),
-            _pair(j * s for j, s in zip(self.stride, windows.stride, strict=True)),
+            tuple(f - j * b for f, j, b in zip(self.first, self.stride, before, strict=True)),
+            tuple(f + j * (r - b) for f, j, r, b in zip(self.last, self.stride, reach, before, strict=True)),
+            tuple(j * s for j, s in zip(self.stride, windows.stride, strict=True)),
         )
 
 
 def receptive_fields(net: Module, shape: Shape) -> list[tuple[LayerInfo, Field | None]]:
-    """Every layer of `net`, for an x of `shape`, and what its outputs see; None means the whole input, as after a Flatten.
+    """Every layer of `net`, for an x of `shape`, and what its outputs see; None means up to the whole input.
 
-    A layer with several inputs sees what any of them sees. Raises ValueError, with the name of the layer, where x does not fit.
+    It is None after a Flatten or a mean over all places, and wherever neighbouring outputs do not look at places that are one
+    fixed stride apart: after a transposed convolution or a Resize, for example. A layer with several inputs sees what any of
+    them sees. Raises ValueError, with the name of the layer, where x does not fit.
     """
     infos = iter(layers(net, shape))
     found: list[tuple[LayerInfo, Field | None]] = []
@@ -55,36 +75,65 @@ def receptive_fields(net: Module, shape: Shape) -> list[tuple[LayerInfo, Field |
         found.append((info, seen))
         return seen
 
-    net.flow(Field() if len(shape) == 3 else None, step)
+    n = len(shape) - 1
+    net.flow(Field((0,) * n, (0,) * n, (1,) * n) if n else None, step)
     return found
 
 
 def _through(layer: Layer, info: LayerInfo, field: Field | None) -> Field | None:
-    if field is None or isinstance(layer, Flatten):
+    if field is None:
         return None
-    if isinstance(layer, Conv):
+    n = len(field.stride)
+    if isinstance(layer, (Conv, Conv1D, Conv3D)):
         return field.through(layer.windows)
     if isinstance(layer, POOLING):
-        return field.through(layer.windows(info.shape))
+        windows = _regular(layer.windows(info.shape), info.shape[-layer.axes : -1])
+        return None if windows is None else field.through(windows)
     if isinstance(layer, Pad):
-        return field.through(Windows((1, 1), padding=as_padding(layer.padding)))
+        # the map mirrored at its edges has inputs outside of the field
+        return None if layer.mode in ("reflect", "edge") else field.through(Windows((1, 1), padding=as_padding(layer.padding)))
     if isinstance(layer, LRN) and layer.region == "within":
         half = layer.size // 2
         return field.through(Windows((layer.size, layer.size), padding=((half, half), (half, half))))
+    if isinstance(layer, Slice) and layer.axis < -1:
+        return _of_slice(layer, info.shape, field)
+    if isinstance(layer, (Mean, ReduceSum, LayerNorm)):
+        return field if layer.over == (-1,) and len(info.output_shape) == len(info.shape) else None
+    if isinstance(layer, (GroupNorm, InstanceNorm)):
+        return field if layer.axes == 1 else None
+    if isinstance(layer, (ConvTranspose, Flatten, Reshape, Resize, Transpose)) or len(info.output_shape) != n + 1:
+        return None
     return field
+
+
+def _regular(windows: Windows | AdaptiveWindows, size: Shape) -> Windows | None:
+    """The windows as ones of one size at regular distances; None if they are not."""
+    if isinstance(windows, Windows):
+        return windows
+    if any(n % count for n, count in zip(size, windows.count, strict=True)):
+        return None
+    kernel = tuple(n // count for n, count in zip(size, windows.count, strict=True))
+    return Windows(kernel, kernel)
+
+
+def _of_slice(layer: Slice, shape: Shape, field: Field) -> Field | None:
+    """What is left of the places along one axis."""
+    axis, n = layer.axis + len(field.stride) + 1, len(field.stride)
+    places = range(*slice(layer.start, layer.stop, layer.step).indices(shape[layer.axis]))
+    if places.step < 1 or axis < 0:
+        return None
+    padding = tuple((-places.start if a == axis else 0, 0) for a in range(n))
+    return field.through(Windows((1,) * n, tuple(places.step if a == axis else 1 for a in range(n)), padding))
 
 
 def _union(fields: Sequence[Field | None]) -> Field | None:
     known = [field for field in fields if field is not None]
-    if len(known) < len(fields):
+    if len(known) < len(fields) or len({len(field.stride) for field in known}) > 1:
         return None
+
+    def of_all(choose: Any, columns: Iterable[Sizes]) -> Sizes:
+        return tuple(choose(column) for column in zip(*columns, strict=True))
+
     return Field(
-        _pair(min(f.first[axis] for f in known) for axis in (0, 1)),
-        _pair(max(f.last[axis] for f in known) for axis in (0, 1)),
-        _pair(max(f.stride[axis] for f in known) for axis in (0, 1)),
+        of_all(min, (f.first for f in known)), of_all(max, (f.last for f in known)), of_all(max, (f.stride for f in known))
     )
-
-
-def _pair(values: Iterator[int]) -> Pair:
-    rows, columns = values
-    return rows, columns

@@ -29,17 +29,20 @@ def taps(n, kernel, stride, before, dilation, k):
             yield tap, place
 
 
-def pairs(h, w, kernel, stride, padding, dilation=(1, 1), ceil_mode=False):
-    """Every (place, window, tap) of a map, as flat numbers, and (rows, columns) of windows."""
-    (top, bottom), (left, right) = padding
-    rows = window_count(h, kernel[0], stride[0], top, bottom, dilation[0], ceil_mode)
-    columns = window_count(w, kernel[1], stride[1], left, right, dilation[1], ceil_mode)
+def pairs(size, kernel, stride, padding, dilation=None, ceil_mode=False):
+    """Every (place, window, tap) of a map with any number of axes, as flat numbers, and how many windows lie along each."""
+    axes = range(len(size))
+    dilation = dilation or (1,) * len(size)
+    counts = tuple(window_count(size[a], kernel[a], stride[a], *padding[a], dilation[a], ceil_mode) for a in axes)
     found = []
-    for r, c in product(range(rows), range(columns)):
-        for ti, i in taps(h, kernel[0], stride[0], top, dilation[0], r):
-            for tj, j in taps(w, kernel[1], stride[1], left, dilation[1], c):
-                found.append((i * w + j, r * columns + c, (ti, tj)))
-    return found, (rows, columns)
+    for window, at in enumerate(product(*map(range, counts))):
+        along = [list(taps(size[a], kernel[a], stride[a], padding[a][0], dilation[a], at[a])) for a in axes]
+        for seen in product(*along):
+            place = 0
+            for n, (_, k) in zip(size, seen, strict=True):
+                place = place * n + k
+            found.append((place, window, tuple(tap for tap, _ in seen)))
+    return found, counts
 
 
 def linear(w):
@@ -47,26 +50,45 @@ def linear(w):
 
 
 def conv(w, shape, stride, padding, dilation, groups):
-    """w (kh, kw, in / groups, out) on a map (h, w, in)."""
-    h, wide, n_in = shape
-    n_out, per_in, per_out = w.shape[3], n_in // groups, w.shape[3] // groups
-    found, (rows, columns) = pairs(h, wide, w.shape[:2], stride, padding, dilation)
-    W = np.full((h * wide * n_in, rows * columns * n_out), 0 * w.flat[0], dtype=w.dtype)
+    """w (*kernel, in / groups, out) on a map (*size, in)."""
+    *size, n_in = shape
+    n_out, per_in, per_out = w.shape[-1], n_in // groups, w.shape[-1] // groups
+    found, counts = pairs(size, w.shape[:-2], stride, padding, dilation)
+    W = np.full((np.prod(size) * n_in, np.prod(counts) * n_out), 0 * w.flat[0], dtype=w.dtype)
     M = np.zeros(W.shape, bool)
-    for place, window, (ti, tj) in found:
+    for place, window, tap in found:
         for g in range(groups):
             for a, o in product(range(per_in), range(per_out)):
                 i = place * n_in + g * per_in + a
                 j = window * n_out + g * per_out + o
-                W[i, j] += w[ti, tj, a, g * per_out + o]
+                W[i, j] += w[(*tap, a, g * per_out + o)]
                 M[i, j] = True
     return W, M
 
 
+def conv_transpose(w, shape, stride, padding, extra, dilation, groups):
+    """w (kh, kw, in, out / groups) on a map (h, w, in): each place is spread over a window of the output."""
+    *size, n_in = shape
+    per_in, per_out = n_in // groups, w.shape[3]
+    full = [(n - 1) * s + d * (k - 1) + 1 + e for n, s, d, k, e in zip(size, stride, dilation, w.shape[:2], extra, strict=True)]
+    rows, columns = (n - before - after for n, (before, after) in zip(full, padding, strict=True))
+    W = np.full((np.prod(size) * n_in, rows * columns * per_out * groups), 0 * w.flat[0], dtype=w.dtype)
+    M = np.zeros(W.shape, bool)
+    for r, c, ti, tj in product(range(size[0]), range(size[1]), range(w.shape[0]), range(w.shape[1])):
+        i, j = r * stride[0] + ti * dilation[0] - padding[0][0], c * stride[1] + tj * dilation[1] - padding[1][0]
+        if 0 <= i < rows and 0 <= j < columns:
+            for g, a, o in product(range(groups), range(per_in), range(per_out)):
+                here = (r * size[1] + c) * n_in + g * per_in + a
+                there = (i * columns + j) * groups * per_out + g * per_out + o
+                W[here, there] += w[ti, tj, g * per_in + a, o]
+                M[here, there] = True
+    return W, M
+
+
 def sum_pool(shape, kernel, stride, padding, ceil_mode, one):
-    h, w, c = shape
-    found, (rows, columns) = pairs(h, w, kernel, stride, padding, ceil_mode=ceil_mode)
-    W = np.full((h * w * c, rows * columns * c), 0 * one, dtype=np.asarray(one).dtype)
+    *size, c = shape
+    found, counts = pairs(size, kernel, stride, padding, ceil_mode=ceil_mode)
+    W = np.full((np.prod(size) * c, np.prod(counts) * c), 0 * one, dtype=np.asarray(one).dtype)
     for place, window, _ in found:
         for k in range(c):
             W[place * c + k, window * c + k] = one
@@ -74,38 +96,98 @@ def sum_pool(shape, kernel, stride, padding, ceil_mode, one):
 
 
 def avg_pool(shape, kernel, stride, padding, ceil_mode, include_pad, one):
-    h, w, c = shape
+    *size, c = shape
     W, M = sum_pool(shape, kernel, stride, padding, ceil_mode, one)
-    (top, bottom), (left, right) = padding
-    rows = window_count(h, kernel[0], stride[0], top, bottom, 1, ceil_mode)
-    columns = window_count(w, kernel[1], stride[1], left, right, 1, ceil_mode)
-    for r, col, k in product(range(rows), range(columns), range(c)):
-        j = (r * columns + col) * c + k
-        if include_pad:  # the window, cut at the edge of the padding
-            high = min(r * stride[0] + kernel[0], h + top + bottom) - r * stride[0]
-            wide = min(col * stride[1] + kernel[1], w + left + right) - col * stride[1]
-            n = high * wide
-        else:
+    counts = pairs(size, kernel, stride, padding, ceil_mode=ceil_mode)[1]
+    for window, at in enumerate(product(*map(range, counts))):
+        for k in range(c):
+            j = window * c + k
             n = int(M[:, j].sum())
-        W[:, j] = [v / n for v in W[:, j]]
+            if include_pad:  # the window, cut at the edge of the padding
+                n = 1
+                for place, size_k, step, length, (before, after) in zip(at, kernel, stride, size, padding, strict=True):
+                    n *= min(place * step + size_k, length + before + after) - place * step
+            W[:, j] = [v / n for v in W[:, j]]
     return W, M
 
 
+def along_axes(matrices, channels):
+    """One matrix (n_in, n_out) for each axis of a map, whose channels do not mix, as one."""
+    W = matrices[0]
+    for matrix in [*matrices[1:], np.eye(channels, dtype=int)]:
+        W = np.kron(W, matrix)
+    return W
+
+
+def adaptive_pool(shape, counts, one):
+    """Means over windows from ⌊k n / m⌋ to ⌈(k + 1) n / m⌉."""
+    matrices = []
+    for n, m in zip(shape, counts, strict=False):
+        matrix = np.full((n, m), 0 * one, dtype=object)
+        for k in range(m):
+            seen = [i for i in range(n) if i + 1 > k * n / m and i < (k + 1) * n / m]
+            for i in seen:
+                matrix[i, k] = one / len(seen)
+        matrices.append(matrix)
+    W = along_axes(matrices, shape[-1])
+    return W, W != 0
+
+
+def resize(shape, sizes, scales, mode, coordinates, rounding, one):
+    matrices = []
+    for n, m, scale in zip(shape, sizes, scales, strict=False):
+        matrix = np.full((n, m), 0 * one, dtype=object)
+        for k in range(m):
+            at = {
+                "half_pixel": lambda k, s: (k + one / 2) / s - one / 2,
+                "pytorch_half_pixel": lambda k, s, m=m: (k + one / 2) / s - one / 2 if m > 1 else 0 * one,
+                "asymmetric": lambda k, s: k / s,
+                "align_corners": lambda k, s, n=n, m=m: k * one * (n - 1) / (m - 1) if m > 1 else 0 * one,
+            }[coordinates](k, scale)
+            for i in range(n):
+                if mode == "bilinear":  # a tent of width 1 around what is looked at
+                    matrix[i, k] = max(0 * one, 1 - abs(min(max(at, 0), n - 1) - i))
+                else:
+                    near = {
+                        "floor": lambda at: at // 1,
+                        "ceil": lambda at: -(-at // 1),
+                        "round_prefer_floor": lambda at: -((one / 2 - at) // 1),
+                        "round_prefer_ceil": lambda at: (at + one / 2) // 1,
+                    }[rounding](at)
+                    matrix[i, k] = one if i == min(max(near, 0), n - 1) else 0 * one
+        matrices.append(matrix)
+    W = along_axes(matrices, shape[-1])
+    return W, W != 0
+
+
+def reduce(shape, axes, factor):
+    """Σ over axes of a shape, times a factor."""
+    kept = [a for a in range(len(shape)) if a - len(shape) not in axes]
+    counts = tuple(shape[a] for a in kept)
+    W = np.full((np.prod(shape), np.prod(counts, dtype=int)), 0 * factor, dtype=object)
+    for i, at in enumerate(np.ndindex(tuple(shape))):
+        j = 0
+        for a in kept:
+            j = j * shape[a] + at[a]
+        W[i, j] = factor
+    return W, W != 0
+
+
 def max_pool_winners(x, kernel, stride, padding, ceil_mode, ties):
-    """The maxima (rows · columns, c), and for every window and channel the places that win, with what each gets of 1."""
-    h, w, c = x.shape
-    found, (rows, columns) = pairs(h, w, kernel, stride, padding, ceil_mode=ceil_mode)
-    flat = x.reshape(h * w, c)
-    y = np.empty((rows * columns, c), dtype=x.dtype)
+    """The maxima (*windows, c), and for every window and channel the places that win, with what each gets of 1."""
+    *size, c = x.shape
+    found, counts = pairs(size, kernel, stride, padding, ceil_mode=ceil_mode)
+    flat = x.reshape(-1, c)
+    y = np.empty((np.prod(counts), c), dtype=x.dtype)
     shares = []
-    for window, k in product(range(rows * columns), range(c)):
+    for window, k in product(range(len(y)), range(c)):
         places = [place for place, win, _ in found if win == window]
         best = max(flat[place, k] for place in places)
         winners = [place for place in places if flat[place, k] == best]
         y[window, k] = best
         for place in winners[:1] if ties == "first" else winners:
             shares.append((place, window, k, 1 if ties == "first" else len(winners)))
-    return y.reshape(rows, columns, c), shares
+    return y.reshape(*counts, c), shares
 
 
 # ---- rules on matrices -----------------------------------------------------------------------------------------------

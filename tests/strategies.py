@@ -47,13 +47,14 @@ def rngs(draw):
 
 
 @st.composite
-def geometries(draw, dilated=True, pool=False):
-    """(height, width), kernel, stride, padding, dilation that fit together."""
-    size = draw(st.tuples(st.integers(1, 5), st.integers(1, 5)))
-    kernel = draw(st.tuples(st.integers(1, 3), st.integers(1, 3)))
-    stride = draw(st.tuples(st.integers(1, 3), st.integers(1, 3)))
-    dilation = draw(st.tuples(st.integers(1, 2), st.integers(1, 2))) if dilated else (1, 1)
-    pad = [st.integers(0, k - 1 if pool else 3) for k in kernel]
+def geometries(draw, dilated=True, pool=False, axes=2):
+    """The size of a map, kernel, stride, padding, dilation that fit together."""
+    most = {1: 7, 2: 5, 3: 3}[axes]
+    size = draw(st.tuples(*[st.integers(1, most)] * axes))
+    kernel = draw(st.tuples(*[st.integers(1, 3 if axes < 3 else 2)] * axes))
+    stride = draw(st.tuples(*[st.integers(1, 3)] * axes))
+    dilation = draw(st.tuples(*[st.integers(1, 2)] * axes)) if dilated else (1,) * axes
+    pad = [st.integers(0, k - 1 if pool else (3 if axes < 3 else 1)) for k in kernel]
     padding = tuple((draw(p), draw(p)) for p in pad)
     for n, k, d, (before, after) in zip(size, kernel, dilation, padding, strict=True):
         assume(n + before + after >= d * (k - 1) + 1)
@@ -73,45 +74,122 @@ def linear_cases(draw):
 
 
 @st.composite
-def conv_cases(draw):
+def conv_cases(draw, kind=lrp.Conv):
     rng = draw(rngs())
-    size, kernel, stride, padding, dilation = draw(geometries())
+    size, kernel, stride, padding, dilation = draw(geometries(axes=kind.axes - 1))
     groups = draw(st.integers(1, 3))
     per_in, per_out = draw(st.integers(1, 2)), draw(st.integers(1, 2))
     w, b = integers(rng, *kernel, per_in, groups * per_out), _bias(rng, groups * per_out)
-    layer = lrp.Conv(w, b, stride, padding, dilation, groups)
+    layer = kind(w, b, stride, padding, dilation, groups)
     shape = (*size, per_in * groups)
     W, M = oracle.conv(w, shape, stride, padding, dilation, groups)
     return Case(layer, integers(rng, *shape), integers(rng, *layer.output_shape(shape)), W, M, b)
 
 
 @st.composite
+def transposed_cases(draw):
+    rng = draw(rngs())
+    size, kernel, stride, padding, dilation = draw(geometries())
+    size = tuple(min(n, 3) for n in size)
+    extra = tuple(draw(st.integers(0, s - 1)) for s in stride)
+    groups = draw(st.integers(1, 3))
+    per_in, per_out = draw(st.integers(1, 2)), draw(st.integers(1, 2))
+    w, b = integers(rng, *kernel, groups * per_in, per_out), _bias(rng, groups * per_out)
+    layer = lrp.ConvTranspose(w, b, stride, padding, extra, dilation, groups)
+    shape = (*size, per_in * groups)
+    for n, s, d, k, pair, e in zip(size, stride, dilation, kernel, padding, extra, strict=True):
+        assume((n - 1) * s + d * (k - 1) + 1 + e > sum(pair))
+    W, M = oracle.conv_transpose(w, shape, stride, padding, extra, dilation, groups)
+    return Case(layer, integers(rng, *shape), integers(rng, *layer.output_shape(shape)), W, M, b)
+
+
+@st.composite
 def pool_cases(draw, kind):
     rng = draw(rngs())
-    size, kernel, stride, padding, _ = draw(geometries(dilated=False, pool=True))
+    size, kernel, stride, padding, _ = draw(geometries(dilated=False, pool=True, axes=kind.axes - 1))
     ceil_mode, channels = draw(st.booleans()), draw(st.integers(1, 2))
     shape, one = (*size, channels), Fraction(1)
-    if kind == "sum":
+    if kind is lrp.SumPool:
         layer = lrp.SumPool(kernel, stride, padding, ceil_mode)
         W, M = oracle.sum_pool(shape, kernel, stride, padding, ceil_mode, one)
     else:
         include_pad = draw(st.booleans())
-        layer = lrp.AvgPool(kernel, stride, padding, ceil_mode, include_pad)
+        layer = kind(kernel, stride, padding, ceil_mode, include_pad)
         W, M = oracle.avg_pool(shape, kernel, stride, padding, ceil_mode, include_pad, one)
     return Case(layer, integers(rng, *shape), integers(rng, *layer.output_shape(shape)), W, M, None)
 
 
 @st.composite
-def max_pool_cases(draw):
+def max_pool_cases(draw, kind=lrp.MaxPool):
     rng = draw(rngs())
-    size, kernel, stride, padding, _ = draw(geometries(dilated=False, pool=True))
+    size, kernel, stride, padding, _ = draw(geometries(dilated=False, pool=True, axes=kind.axes - 1))
     ceil_mode, channels, ties = draw(st.booleans()), draw(st.integers(1, 2)), draw(st.sampled_from(["share", "first"]))
-    layer = lrp.MaxPool(kernel, stride, padding, ceil_mode, ties)
+    layer = kind(kernel, stride, padding, ceil_mode, ties)
     x = integers(rng, *size, channels)
     y, shares = oracle.max_pool_winners(x, kernel, stride, padding, ceil_mode, ties)
     R = integers(rng, *y.shape)
     W, M = oracle.sum_pool(x.shape, kernel, stride, padding, ceil_mode, Fraction(1))
     return Case(layer, x, R, W, M, None), y, shares
+
+
+def _adding_case(rng, layer, shape, W, M):
+    return Case(layer, integers(rng, *shape), integers(rng, *layer.output_shape(shape)), W, M, None)
+
+
+@st.composite
+def adaptive_cases(draw):
+    shape, counts = draw(st.tuples(*[st.integers(1, 6)] * 2, st.integers(1, 2))), draw(st.tuples(*[st.integers(1, 4)] * 2))
+    return _adding_case(draw(rngs()), lrp.AdaptiveAvgPool(counts), shape, *oracle.adaptive_pool(shape, counts, Fraction(1)))
+
+
+@st.composite
+def resize_cases(draw):
+    shape = draw(st.tuples(*[st.integers(1, 4)] * 2, st.integers(1, 2)))
+    options = (
+        draw(st.sampled_from(["nearest", "bilinear"])),
+        draw(st.sampled_from(["half_pixel", "pytorch_half_pixel", "asymmetric", "align_corners"])),
+        draw(st.sampled_from(["round_prefer_floor", "round_prefer_ceil", "floor", "ceil"])),
+    )
+    if draw(st.booleans()):
+        sizes = draw(st.tuples(*[st.integers(1, 6)] * 2))
+        layer, scales = lrp.Resize(sizes, None, *options), [Fraction(m, n) for m, n in zip(sizes, shape, strict=False)]
+    else:
+        scales = [Fraction(draw(st.sampled_from([1, 1.25, 1.5, 2, 3]))) for _ in range(2)]
+        layer, sizes = (
+            lrp.Resize(None, tuple(map(float, scales)), *options),
+            [n * s // 1 for n, s in zip(shape, scales, strict=False)],
+        )
+    return _adding_case(draw(rngs()), layer, shape, *oracle.resize(shape, sizes, scales, *options, Fraction(1)))
+
+
+@st.composite
+def reduce_cases(draw):
+    shape = tuple(draw(st.lists(st.integers(1, 4), min_size=1, max_size=3)))
+    axes = tuple(draw(st.lists(st.integers(-len(shape), -1), min_size=1, unique=True)))
+    assume(len(axes) < len(shape))
+    keepdims, mean = draw(st.booleans()), draw(st.booleans())
+    n = np.prod([shape[a] for a in axes]).item()
+    layer = (lrp.Mean if mean else lrp.ReduceSum)(axes, keepdims)
+    return _adding_case(draw(rngs()), layer, shape, *oracle.reduce(shape, axes, Fraction(1, n if mean else 1)))
+
+
+@st.composite
+def affine_cases(draw):
+    """Constants of any shape that broadcasts, one of which may be missing."""
+    rng, shape = draw(rngs()), draw(st.tuples(*[st.integers(1, 3)] * 3))
+
+    def constant():
+        sizes = tuple(n if draw(st.booleans()) else 1 for n in shape)
+        return integers(rng, *sizes[draw(st.integers(0, 3)) :])
+
+    w, b = constant(), constant()
+    which = draw(st.sampled_from(["both", "w", "b"]))
+    w, b = None if which == "b" else w, None if which == "w" else b
+    ones = integers(rng, *shape, least=1, most=1)
+    factor = (ones if w is None else ones * w).reshape(-1)
+    W = np.array([[factor[i] if i == j else Fraction(0) for j in range(factor.size)] for i in range(factor.size)], dtype=object)
+    full = None if b is None else (0 * ones + b).reshape(-1)
+    return Case(lrp.Affine(w, b), integers(rng, *shape), integers(rng, *shape), W, np.eye(factor.size, dtype=bool), full)
 
 
 def scale_case(rng):
@@ -121,7 +199,11 @@ def scale_case(rng):
 
 
 weighted_cases = st.one_of(linear_cases(), conv_cases())
-adding_cases = st.one_of(pool_cases("sum"), pool_cases("avg"), rngs().map(scale_case))
+weighted_cases = weighted_cases | conv_cases(lrp.Conv1D) | conv_cases(lrp.Conv3D) | transposed_cases()
+adding_cases = st.one_of(pool_cases(lrp.SumPool), pool_cases(lrp.AvgPool), rngs().map(scale_case))
+adding_cases = adding_cases | pool_cases(lrp.AvgPool1D) | pool_cases(lrp.AvgPool3D) | adaptive_cases()
+adding_cases = adding_cases | resize_cases() | reduce_cases() | affine_cases()
+max_cases = max_pool_cases() | max_pool_cases(lrp.MaxPool1D) | max_pool_cases(lrp.MaxPool3D)
 
 
 # ---- whole nets ------------------------------------------------------------------------------------------------------

@@ -33,6 +33,7 @@ Array = Any  # numpy.ndarray, wherever it stands here
 
 TILE = 1 << 20  # bytes of a tile; at least as many as the weights have, since BLAS packs these anew for each tile
 PIECE = 1 << 18  # maximum number of elements of a piece of an elementwise formula
+RUNS_TILE = 1 << 17  # the same for a depthwise convolution, which reads and writes a tile once for each tap
 WORTH = 1 << 22  # multiplications of a convolution from which more than one thread is faster
 BLOCK = 1 << 18  # weights of a dense layer that are worked on at a time
 PART = 1 << 16  # weights from which more than one thread is faster to derive others from them
@@ -146,7 +147,7 @@ def _scratch(name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
 def correlate(x: Array, w: Weights, windows: Windows, groups: int) -> Array:
     """y_j = Σ_i x_i w_ij over the windows: x (…, h, w, in), w (kh, kw, in / groups, out) → (…, rows, columns, out)."""
     if _is_depthwise(w, groups):
-        return plain.correlate(x, w, windows, groups)
+        return _depthwise(x, w, windows)
     maps = x.reshape(-1, *x.shape[-3:])
     rows, columns = windows.counts(maps.shape[1:3])
     y = np.empty((len(maps), rows, columns, w.shape[3]), x.dtype)
@@ -168,7 +169,7 @@ def correlate(x: Array, w: Weights, windows: Windows, groups: int) -> Array:
 def correlate_T(s: Array, w: Weights, windows: Windows, size: tuple[int, int], groups: int) -> Array:
     """The transpose of `correlate`: Σ_j w_ij s_j on the map of `size`, for s (…, rows, columns, out)."""
     if _is_depthwise(w, groups):
-        return plain.correlate_T(s, w, windows, size, groups)
+        return _depthwise_T(s, w, windows, size, groups)
     maps = s.reshape(-1, *s.shape[-3:])
     rows, columns = maps.shape[1:3]
     channels, outputs, matrices = _matrices(w, groups)
@@ -227,6 +228,11 @@ def _tiles(maps: int, rows: int, columns: int, matrix: Array, minimum: int) -> l
     count = -(-written_out * matrix.itemsize // max(TILE, matrix.nbytes))
     if count > 1 or written_out * matrix.shape[1] > WORTH:
         count = -(-count // threads()) * threads()
+    return _tiled(maps, rows, count, minimum)
+
+
+def _tiled(maps: int, rows: int, count: int, minimum: int) -> list[Tile]:
+    """About `count` tiles, of which none has fewer than `minimum` rows."""
     if count <= maps:
         return [(part, slice(0, rows)) for part in _parts(maps, count)]
     parts = _parts(rows, min(-(-count // maps), max(1, rows // minimum)))
@@ -271,6 +277,113 @@ def _seen(strip: Array, windows: Windows, columns: int) -> Array:
     rows = (strip.shape[1] - down * (kh - 1) - 1) // stride + 1
     shape = (len(strip), rows, columns, kh, kw, strip.shape[3])
     return as_strided(strip, shape, (n, stride * a, step * b, down * a, right * b, c), writeable=False)
+
+
+# ---- depthwise convolution -------------------------------------------------------------------------------------------
+# Each channel has a convolution of its own, so that a matrix product would have one column. For each tap there is a product
+# and a sum of whole runs: a row of columns · channels numbers, with the weights of the tap laid out as long as that. What a
+# tap sees is such a run, too, once columns stand together by phase, their number modulo the stride.
+
+
+def _depthwise(x: Array, w: Weights, windows: Windows) -> Array:
+    """`correlate` for as many groups as channels."""
+    maps = x.reshape(-1, *x.shape[-3:])
+    channels, (rows, columns) = maps.shape[3], windows.counts(maps.shape[1:3])
+    run, weights = columns * channels, _runs(w, channels, columns)
+    y = np.empty((len(maps), rows, run, len(weights)), x.dtype)
+
+    def work(tile: Tile) -> None:
+        out = y[tile]
+        phases = _by_phase(_strip(maps[tile[0]], windows, tile[1], columns), windows.stride[1])
+        views = [phases[view] for view in _run_views(windows, out.shape[1], channels, run)]
+        product = _scratch("product", out.shape[:3], x.dtype)
+        for k, taps in enumerate(weights):
+            sums = out[..., 0] if len(weights) == 1 else _scratch("sums", out.shape[:3], x.dtype)
+            np.multiply(views[0], taps[0], out=sums)
+            for seen, tap in zip(views[1:], taps[1:], strict=True):
+                np.add(sums, np.multiply(seen, tap, out=product), out=sums)
+            if len(weights) > 1:
+                out[..., k] = sums
+
+    spread(work, _row_tiles(len(maps), rows, run * x.itemsize, minimum=1))
+    return y.reshape(*x.shape[:-3], rows, columns, channels * len(weights))
+
+
+def _depthwise_T(s: Array, w: Weights, windows: Windows, size: tuple[int, int], channels: int) -> Array:
+    """`correlate_T` for as many groups as channels: each tap adds its products to the runs that it sees."""
+    rows, columns = s.shape[-3:-1]
+    run, weights = columns * channels, _runs(w, channels, columns)
+    maps = s.reshape(-1, rows, run, len(weights))
+    out = np.zeros((len(maps), *size, channels), s.dtype)
+    (stride, step), ((top, _), (left, _)) = windows.stride, windows.padding
+    high, wide = _span(windows, 0), (columns - 1) * step + _span(windows, 1)
+    meeting = threading.Lock()  # as in `correlate_T`
+
+    def work(tile: Tile) -> None:
+        given, first = maps[tile], tile[1].start
+        n, count = given.shape[:2]
+        phases = _scratch("phases", (n, (count - 1) * stride + high, step, -(-wide // step) * channels), s.dtype)
+        phases[...] = 0
+        views = [phases[view] for view in _run_views(windows, count, channels, run)]
+        product = _scratch("product", given.shape[:3], s.dtype)
+        for k, taps in enumerate(weights):
+            part = np.ascontiguousarray(given[..., k])
+            for seen, tap in zip(views, taps, strict=True):
+                np.add(seen, np.multiply(part, tap, out=product), out=seen)
+        strip = (
+            phases.reshape(*phases.shape[:3], -1, channels).transpose(0, 1, 3, 2, 4).reshape(n, phases.shape[1], -1, channels)
+        )
+        above = max(0, top - first * stride)
+        start = first * stride - top + above
+        inside = strip[:, above : above + max(0, size[0] - start), left : left + size[1]]
+        with meeting:
+            out[tile[0], start : start + inside.shape[1], : inside.shape[2]] += inside
+
+    spread(work, _row_tiles(len(maps), rows, run * s.itemsize, minimum=-(-high // stride)))
+    return out.reshape(*s.shape[:-3], *out.shape[1:])
+
+
+def _runs(w: Weights, channels: int, columns: int) -> list[Array]:
+    """For each of the outputs that a channel has, the weights of all taps as runs: (tap, columns · channels)."""
+    weights = whole(w).reshape(-1, channels, w.shape[3] // channels)
+    return [np.tile(weights[..., k], (1, columns)) for k in range(weights.shape[2])]
+
+
+def _by_phase(strip: Array, step: int) -> Array:
+    """The strips (n, h, w, c) as runs, with the columns of a phase together: (n, h, step, columns of a phase · c)."""
+    n, high, wide, channels = strip.shape
+    together = strip.strides[2:] == (channels * strip.itemsize, strip.itemsize)
+    if step == 1 and together:
+        return strip.reshape(n, high, 1, wide * channels)
+    phases = _scratch("phases", (n, high, step, -(-wide // step), channels), strip.dtype)
+    for phase in range(step):
+        columns = strip[:, :, phase::step]
+        phases[:, :, phase, : columns.shape[2]] = columns
+    return phases.reshape(n, high, step, -1)
+
+
+def _run_views(windows: Windows, rows: int, channels: int, run: int) -> list[tuple[Any, ...]]:
+    """For each tap, where in the phases of a tile of `rows` rows the runs lie that it sees."""
+    (kh, kw), (down, right), (stride, step) = windows.kernel, windows.dilation, windows.stride
+    views = []
+    for i in range(kh):
+        for j in range(kw):
+            start, phase = divmod(j * right, step)
+            views.append((slice(None), _tap(i * down, rows, stride), phase, slice(start * channels, start * channels + run)))
+    return views
+
+
+def _span(windows: Windows, axis: int) -> int:
+    """How many rows or columns a window reaches over."""
+    return windows.dilation[axis] * (windows.kernel[axis] - 1) + 1
+
+
+def _row_tiles(maps: int, rows: int, run: int, minimum: int) -> list[Tile]:
+    """Tiles of about RUNS_TILE bytes, for runs of so many bytes; as many as there are threads, or a multiple."""
+    count = -(-maps * rows * run // RUNS_TILE)
+    if count > 1:
+        count = -(-count // threads()) * threads()
+    return _tiled(maps, rows, count, minimum)
 
 
 # ---- dense layers ----------------------------------------------------------------------------------------------------

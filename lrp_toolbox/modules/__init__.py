@@ -2,43 +2,109 @@
 
 from .base import Layer, LinearModule, Module, Trace
 from .container import Add, Concat, Concatenation, Graph, Node, Sequential, Sum
-from .elementwise import LRN, ClippedReLU, Dropout, Flatten, Identity, LeakyReLU, PReLU, ReLU, Sigmoid, SoftMax, Tanh, Taylor
+from .convolutions import Conv1D, Conv3D, ConvTranspose
+from .elementwise import (
+    ELU,
+    GELU,
+    LRN,
+    Clip,
+    ClippedReLU,
+    Dropout,
+    Flatten,
+    HardSigmoid,
+    HardSwish,
+    Identity,
+    LeakyReLU,
+    Mish,
+    PReLU,
+    ReLU,
+    Sigmoid,
+    SiLU,
+    SoftMax,
+    Softplus,
+    Tanh,
+    Taylor,
+)
 from .fuse import fuse
 from .linear import BatchNorm, Conv, Linear, Scale
+from .norms import GroupNorm, InstanceNorm, LayerNorm
 from .pad import Pad
-from .pooling import AvgPool, MaxPool, SumPool
+from .pooling import (
+    AdaptiveAvgPool,
+    AdaptiveMaxPool,
+    AvgPool,
+    AvgPool1D,
+    AvgPool3D,
+    MaxPool,
+    MaxPool1D,
+    MaxPool3D,
+    SumPool,
+)
+from .products import Affine, Multiply
+from .rearranging import ChannelShuffle, Reshape, Slice, Transpose
+from .reductions import Mean, ReduceSum
+from .resize import Resize
 
 __all__ = [
+    "ELU",
+    "GELU",
     "LRN",
+    "AdaptiveAvgPool",
+    "AdaptiveMaxPool",
     "Add",
+    "Affine",
     "AvgPool",
+    "AvgPool1D",
+    "AvgPool3D",
     "BatchNorm",
+    "ChannelShuffle",
+    "Clip",
     "ClippedReLU",
     "Concat",
     "Concatenation",
     "Conv",
+    "Conv1D",
+    "Conv3D",
+    "ConvTranspose",
     "Dropout",
     "Flatten",
     "Graph",
+    "GroupNorm",
+    "HardSigmoid",
+    "HardSwish",
     "Identity",
+    "InstanceNorm",
     "Layer",
+    "LayerNorm",
     "LeakyReLU",
     "Linear",
     "LinearModule",
     "MaxPool",
+    "MaxPool1D",
+    "MaxPool3D",
+    "Mean",
+    "Mish",
     "Module",
+    "Multiply",
     "Node",
     "PReLU",
     "Pad",
     "ReLU",
+    "ReduceSum",
+    "Reshape",
+    "Resize",
     "Scale",
     "Sequential",
+    "SiLU",
     "Sigmoid",
+    "Slice",
     "SoftMax",
+    "Softplus",
     "Sum",
     "SumPool",
     "Tanh",
     "Taylor",
     "Trace",
+    "Transpose",
     "fuse",
 ]

@@ -407,21 +407,34 @@ class Sum(Joint, LinearModule):
 
 @dataclass(frozen=True, eq=False)
 class Concatenation(Joint, PassingLayer):
-    """Its inputs side by side, along the channels."""
+    """Its inputs side by side, along the channels or another axis of the features, counted from the end."""
+
+    axis: int = -1
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.axis, int) or self.axis >= 0:
+            raise ValueError(f"axis: expected an axis counted from the end, −1 for the channels, got {self.axis!r}")
+
+    @property
+    def axes(self) -> int:  # type: ignore[override]
+        return -self.axis
 
     def forward(self, x: tuple[Array, ...]) -> Array:
-        return namespace(*x).concat(list(x), axis=-1)
+        return namespace(*x).concat(list(x), axis=self.axis)
 
     def output_shape(self, shape: Any) -> Shape:
-        if any(s[:-1] != shape[0][:-1] for s in shape):
+        before = [tuple(s[: len(s) + self.axis]) for s in shape]
+        behind = [tuple(s[len(s) + self.axis + 1 :]) for s in shape]
+        if min(map(len, shape)) < self.axes or len(set(before)) > 1 or len(set(behind)) > 1:
             raise ValueError(f"x: Concatenation expects maps of one size, got {', '.join(map(str, shape))}")
-        return (*shape[0][:-1], sum(s[-1] for s in shape))
+        return (*before[0], sum(s[self.axis] for s in shape), *behind[0])
 
     def gradient(self, trace: Trace, g: Array) -> Value:
         pieces, start = [], 0
         for x in trace.x:
-            pieces.append(g[..., start : start + x.shape[-1]])
-            start += x.shape[-1]
+            stop = start + x.shape[self.axis]
+            pieces.append(g[(..., slice(start, stop), *(slice(None),) * (-self.axis - 1))])
+            start = stop
         return tuple(pieces)
 
     def _redistribute(self, trace: Trace, R: Array, rule: Rule, context: Context) -> Value:

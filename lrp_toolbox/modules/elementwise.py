@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal, NoReturn
 
-from .. import backend, kernels
+from .. import backend, kernels, special
 from ..backend import Array, Number, namespace
 from ..context import Context
 from ..kernels import divide
@@ -104,14 +105,183 @@ class Sigmoid(PassingLayer):
     """1 / (1 + exp(−x))."""
 
     def forward(self, x: Array) -> Array:
-        xp = namespace(x)
-        return (xp.tanh(x / 2) + 1) / 2  # does not overflow, whatever x
+        return kernels.elementwise(special.sigmoid, x)
 
     def gradient(self, trace: Trace, g: Array) -> Array:
         return g * trace.y * (1 - trace.y)
 
     def output_is_nonnegative(self, nonneg: bool) -> bool:
         return True
+
+
+@dataclass(frozen=True, eq=False)
+class Clip(PassingLayer):
+    """min(max(x, minimum), maximum); None stands for no bound."""
+
+    minimum: float | None = None
+    maximum: float | None = None
+
+    def __post_init__(self) -> None:
+        for name, none in (("minimum", -math.inf), ("maximum", math.inf)):
+            if getattr(self, name) == none:
+                object.__setattr__(self, name, None)
+        if self.minimum is not None and self.maximum is not None and not self.minimum <= self.maximum:
+            raise ValueError(f"maximum: expected at least the minimum, {self.minimum!r}, got {self.maximum!r}")
+
+    def forward(self, x: Array) -> Array:
+        xp = namespace(x)
+        for f, bound in ((xp.maximum, self.minimum), (xp.minimum, self.maximum)):
+            x = x if bound is None else f(x, backend.like(bound, x) + backend.zeros((), x))
+        return x
+
+    def gradient(self, trace: Trace, g: Array) -> Array:
+        inside = trace.x == trace.x
+        if self.minimum is not None:
+            inside = inside & (trace.x > backend.like(self.minimum, trace.x))
+        if self.maximum is not None:
+            inside = inside & (trace.x < backend.like(self.maximum, trace.x))
+        return namespace(g).where(inside, g, backend.zeros((), g))
+
+    def output_is_nonnegative(self, nonneg: bool) -> bool:
+        at_least_0 = self.minimum is not None and self.minimum >= 0
+        return at_least_0 or (nonneg and (self.maximum is None or self.maximum >= 0))
+
+
+@dataclass(frozen=True, eq=False)
+class HardSigmoid(PassingLayer):
+    """min(max(alpha x + beta, 0), 1). The defaults are those of PyTorch and Keras 3; ONNX has alpha = 0.2 by default."""
+
+    alpha: float = 1 / 6
+    beta: float = 0.5
+
+    def forward(self, x: Array) -> Array:
+        return _between_0_and_1(x * backend.like(self.alpha, x) + backend.like(self.beta, x))
+
+    def gradient(self, trace: Trace, g: Array) -> Array:
+        inside = (trace.y > 0) & (trace.y < 1)
+        return namespace(g).where(inside, g * backend.like(self.alpha, g), backend.zeros((), g))
+
+    def output_is_nonnegative(self, nonneg: bool) -> bool:
+        return True
+
+
+def _between_0_and_1(x: Array) -> Array:
+    xp = namespace(x)
+    return xp.minimum(xp.maximum(x, backend.zeros((), x)), backend.ones((), x))
+
+
+@dataclass(frozen=True, eq=False)
+class ELU(PassingLayer):
+    """x where x > 0, else alpha (exp(x) − 1)."""
+
+    alpha: float = 1.0
+
+    def forward(self, x: Array) -> Array:
+        xp = namespace(x)
+        return xp.where(x > 0, x, self.alpha * xp.expm1(xp.minimum(x, backend.zeros((), x))))
+
+    def gradient(self, trace: Trace, g: Array) -> Array:
+        return namespace(g).where(trace.x > 0, g, g * (trace.y + self.alpha))
+
+    def output_is_nonnegative(self, nonneg: bool) -> bool:
+        return nonneg
+
+
+@dataclass(frozen=True, eq=False)
+class Softplus(PassingLayer):
+    """log(1 + exp(x)): a ReLU without the corner."""
+
+    def forward(self, x: Array) -> Array:
+        return kernels.elementwise(special.softplus, x)
+
+    def gradient(self, trace: Trace, g: Array) -> Array:
+        return g * special.sigmoid(trace.x)
+
+    def output_is_nonnegative(self, nonneg: bool) -> bool:
+        return True
+
+
+class _Gated(PassingLayer):
+    """y = x f(x), a value times a gate between 0 and 1 (about) that it sets itself. Relevance passes as it is.
+
+    The product is not split between value and gate: a gate of x's own is part of the activation, as the step of a ReLU is.
+    """
+
+    def gate(self, x: Array) -> Array:
+        raise NotImplementedError
+
+    def slope(self, x: Array) -> Array:
+        """∂y/∂x."""
+        raise NotImplementedError
+
+    def forward(self, x: Array) -> Array:
+        return kernels.elementwise(lambda x: x * self.gate(x), x)
+
+    def gradient(self, trace: Trace, g: Array) -> Array:
+        return g * kernels.elementwise(self.slope, trace.x)
+
+    def output_is_nonnegative(self, nonneg: bool) -> bool:
+        return nonneg
+
+
+@dataclass(frozen=True, eq=False)
+class HardSwish(_Gated):
+    """x · min(max(x / 6 + ½, 0), 1)."""
+
+    def gate(self, x: Array) -> Array:
+        return _between_0_and_1(x / backend.like(6, x) + backend.like(0.5, x))
+
+    def slope(self, x: Array) -> Array:
+        xp, one, nothing = namespace(x), backend.ones((), x), backend.zeros((), x)
+        return xp.where(x >= 3, one, xp.where(x <= -3, nothing, x / backend.like(3, x) + backend.like(0.5, x)))
+
+
+@dataclass(frozen=True, eq=False)
+class SiLU(_Gated):
+    """x / (1 + exp(−x)), also called Swish."""
+
+    def gate(self, x: Array) -> Array:
+        return special.sigmoid(x)
+
+    def slope(self, x: Array) -> Array:
+        gate = special.sigmoid(x)
+        return gate * (1 + x * (1 - gate))
+
+
+@dataclass(frozen=True, eq=False)
+class GELU(_Gated):
+    """x Φ(x) with Φ the normal distribution function; `approximate="tanh"`: Φ(x) ≈ ½ (1 + tanh(√(2/π) (x + 0.044715 x³)))."""
+
+    approximate: Literal["none", "tanh"] = "none"
+
+    def __post_init__(self) -> None:
+        if self.approximate not in ("none", "tanh"):
+            raise ValueError(f"approximate: expected 'none' or 'tanh', got {self.approximate!r}")
+
+    def gate(self, x: Array) -> Array:
+        return special.normal_cdf(x) if self.approximate == "none" else special.sigmoid(2 * self._inner(x))
+
+    @staticmethod
+    def _inner(x: Array) -> Array:
+        return math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)
+
+    def slope(self, x: Array) -> Array:
+        gate = self.gate(x)
+        if self.approximate == "none":
+            return gate + x * namespace(x).exp(-x * x / 2) / math.sqrt(2 * math.pi)
+        return gate + 2 * x * gate * (1 - gate) * math.sqrt(2 / math.pi) * (1 + 3 * 0.044715 * x * x)
+
+
+@dataclass(frozen=True, eq=False)
+class Mish(_Gated):
+    """x tanh(log(1 + exp(x)))."""
+
+    def gate(self, x: Array) -> Array:
+        return namespace(x).tanh(special.softplus(x))
+
+    def slope(self, x: Array) -> Array:
+        gate = self.gate(x)
+        return gate + x * (1 - gate * gate) * special.sigmoid(x)
 
 
 class _Identity(PassingLayer):

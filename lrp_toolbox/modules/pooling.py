@@ -1,51 +1,92 @@
-"""Pooling: MaxPool, AvgPool, SumPool, and the two that pool the whole map."""
+"""Pooling over windows, over maps of one, two or three axes of places; over the whole map; and adaptive pooling."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any, ClassVar, Literal
 
+import numpy as np
+
 from .. import backend, kernels, propagation
-from ..backend import Array, namespace
+from ..backend import Array, asarray_like, namespace
 from ..context import Context
-from ..kernels.windows import Padding, Windows, as_padding, as_pair
+from ..kernels.windows import AXES, AdaptiveWindows, Padding, Windows, as_paddings, as_sizes
 from ..rules import Flat, Rule, Z
 from ..weights import ONE
 from .base import Layer, LinearModule, Shape, Trace
 
 
-class _Windowed:
-    """The geometry that all pooling layers share. `kernel=None` pools the whole map."""
+class _Pooling(Layer):
+    """What all pooling layers share: windows on a map, whose channels do not mix."""
+
+    axes: ClassVar[int] = 3  # the axes of places, and the channels
+
+    def windows(self, shape: Shape) -> Windows | AdaptiveWindows:
+        """Where the windows lie on a map of `shape` (…, height, width, channel)."""
+        raise NotImplementedError
+
+    def _require_map(self, shape: Shape) -> None:
+        if len(shape) < self.axes:
+            form = f"(…, {', '.join(AXES[self.axes - 1])}, channel)"
+            raise ValueError(f"x: {type(self).__name__} expects {form}, got shape {tuple(shape)}")
+
+    def output_is_nonnegative(self, nonneg: bool) -> bool:
+        return nonneg
+
+    def output_shape(self, shape: Shape) -> Shape:
+        windows = self.windows(shape)
+        return (*shape[: -self.axes], *windows.counts(windows.size(shape)), shape[-1])
+
+
+class _Windowed(_Pooling):
+    """Windows of one size, at regular distances. `kernel=None` pools the whole map."""
 
     kernel: int | Sequence[int] | None
     stride: int | Sequence[int] | None
     padding: Padding
     ceil_mode: bool
 
-    def _check(self) -> None:
+    def __post_init__(self) -> None:
         if self.kernel is None:
             if self.stride is not None or self.padding != 0 or self.ceil_mode:
                 raise ValueError("kernel: with None, which pools the whole map, stride, padding and ceil_mode have no meaning")
             return
-        kernel = as_pair("kernel", self.kernel, 1)
-        padding = as_padding(self.padding)
-        if any(n >= k for k, pair in zip(kernel, padding, strict=True) for n in pair):
+        n = self.axes - 1
+        kernel = as_sizes("kernel", self.kernel, 1, n)
+        padding = as_paddings(self.padding, n)
+        if any(p >= k for k, pair in zip(kernel, padding, strict=True) for p in pair):
             raise ValueError(f"padding: expected less than the kernel, {kernel}, got {self.padding}: windows see nothing")
         object.__setattr__(self, "kernel", kernel)
-        object.__setattr__(self, "stride", kernel if self.stride is None else as_pair("stride", self.stride, 1))
+        object.__setattr__(self, "stride", kernel if self.stride is None else as_sizes("stride", self.stride, 1, n))
         object.__setattr__(self, "padding", padding)
 
     def windows(self, shape: Shape) -> Windows:
-        """Where the windows lie on a map of `shape` (…, height, width, channel)."""
-        if len(shape) < 3:
-            raise ValueError(f"x: {type(self).__name__} expects (…, height, width, channel), got shape {tuple(shape)}")
+        self._require_map(shape)
         if self.kernel is None:
-            return Windows((shape[-3], shape[-2]))
+            return Windows(tuple(shape[-self.axes : -1]))
         return Windows(self.kernel, self.stride, self.padding, ceil_mode=self.ceil_mode)  # type: ignore[arg-type]
 
-    def output_shape(self, shape: Shape) -> Shape:
-        return (*shape[:-3], *self.windows(shape).counts((shape[-3], shape[-2])), shape[-1])
+
+class Adding(LinearModule):
+    """A layer that adds up its inputs, each times a weight that is fixed by the geometry: Σ_i x_i w_ij with w_ij ≥ 0.
+
+    Its weights have no signs to tell apart, and it has no bias. So each output gives its relevance to its inputs in proportion
+    to x_i w_ij, whatever the rule; under ♭ they get equal parts (decision 5).
+    """
+
+    w: Any = None  # `apply` makes the weights from the shape of x
+    b = None
+
+    def output_is_nonnegative(self, nonneg: bool) -> bool:
+        return nonneg
+
+    def effective_rule(self, rule: Rule) -> Rule:
+        return rule if isinstance(rule, Flat) else Z()
+
+
+# ---- maxima ----------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, repr=False)
@@ -56,25 +97,10 @@ class Winner(Rule):
     formula: ClassVar[str] = "z_ij = 1 for the largest x_i of the window, else 0"
 
 
-@dataclass(frozen=True, eq=False)
-class MaxPool(_Windowed, Layer):
-    """The largest x of each window. `ties`: several largest share relevance and gradient, or the first takes them."""
+class _Maximum(_Pooling):
+    """The largest x of each window."""
 
-    kernel: int | Sequence[int] | None = 2
-    stride: int | Sequence[int] | None = None  # None: the kernel's
-    padding: Padding = 0
-    ceil_mode: bool = False
-    ties: Literal["share", "first"] = "share"
-
-    axes: ClassVar[int] = 3
-
-    def __post_init__(self) -> None:
-        self._check()
-        if self.ties not in ("share", "first"):
-            raise ValueError(f"ties: expected 'share' or 'first', got {self.ties!r}")
-
-    def output_is_nonnegative(self, nonneg: bool) -> bool:
-        return nonneg
+    ties: Literal["share", "first"]
 
     def effective_rule(self, rule: Rule) -> Rule:
         return rule if isinstance(rule, Flat) else Winner()
@@ -87,46 +113,87 @@ class MaxPool(_Windowed, Layer):
 
     def _redistribute(self, trace: Trace, R: Array, rule: Rule, context: Context) -> Array:
         if isinstance(rule, Flat):  # in equal parts to the places of the window that exist, whatever their values
-            windows = SumPool(self.kernel, self.stride, self.padding, self.ceil_mode)
-            return propagation.relprop(rule, windows, trace.x, R, context)
+            return propagation.relprop(rule, _Sums(self.windows(trace.x.shape)), trace.x, R, context)
         return self._to_winners(trace, R)
 
     def _to_winners(self, trace: Trace, R: Array) -> Array:
-        windows, size = self.windows(trace.x.shape), trace.x.shape[-3:-1]
-        xp = namespace(R)
+        """R of each window to its largest places."""
+        raise NotImplementedError
+
+
+class _Sums(Adding):
+    """Σ over windows that are given."""
+
+    def __init__(self, windows: Windows | AdaptiveWindows):
+        self.given = windows
+
+    def apply(self, x: Array, w: Any) -> Array:
+        return self.given.sum(x)
+
+    def apply_T(self, s: Array, w: Any, shape: Shape) -> Array:
+        return self.given.sum_T(s, self.given.size(shape))
+
+    def sees_only_padding(self, x: Array) -> Array | None:
+        return self.given.sees_only_padding(x)
+
+
+@dataclass(frozen=True, eq=False)
+class MaxPool(_Windowed, _Maximum):
+    """The largest x of each window. `ties`: several largest share relevance and gradient, or the first takes them."""
+
+    kernel: int | Sequence[int] | None = 2
+    stride: int | Sequence[int] | None = None  # None: the kernel's
+    padding: Padding = 0
+    ceil_mode: bool = False
+    ties: Literal["share", "first"] = "share"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.ties not in ("share", "first"):
+            raise ValueError(f"ties: expected 'share' or 'first', got {self.ties!r}")
+
+    def _to_winners(self, trace: Trace, R: Array) -> Array:
+        windows = self.windows(trace.x.shape)
+        size, xp = windows.size(trace.x.shape), namespace(R)
         padded = windows.pad(trace.x, float("-inf"))
-        wins = [(v, padded[..., v[0], v[1], :] == trace.y) for _, _, v in windows.views(size)]
+        wins = [(view, padded[(..., *view, slice(None))] == trace.y) for *_, view in windows.views(size)]
         if self.ties == "first":
             taken, first = None, []
-            for v, won in wins:
-                first.append((v, won if taken is None else won & ~taken))
+            for view, won in wins:
+                first.append((view, won if taken is None else won & ~taken))
                 taken = won if taken is None else taken | won
             wins, s = first, R
         else:
             s = R / xp.astype(sum(xp.astype(won, xp.int32) for _, won in wins), R.dtype)
-        R_in = backend.zeros((*R.shape[:-3], *padded.shape[-3:]), R)
-        for (rows, columns), won in wins:
-            R_in[..., rows, columns, :] += kernels.zero_unless(s, won)
+        R_in = backend.zeros((*R.shape[: -self.axes], *padded.shape[-self.axes :]), R)
+        for view, won in wins:
+            R_in[(..., *view, slice(None))] += kernels.zero_unless(s, won)
         return R_in[(..., *windows.inside(size), slice(None))]
 
 
-class _Adding(_Windowed, LinearModule):
-    """Σ over each window, times a weight of the window's own: AvgPool and SumPool. Channels do not mix."""
+@dataclass(frozen=True, eq=False)
+class MaxPool1D(MaxPool):
+    """`MaxPool` on (…, length, channel)."""
 
-    w: Any = None  # `apply` makes the weights from the shape of x
-    b = None
+    axes: ClassVar[int] = 2
 
-    axes: ClassVar[int] = 3
+
+@dataclass(frozen=True, eq=False)
+class MaxPool3D(MaxPool):
+    """`MaxPool` on (…, depth, height, width, channel)."""
+
+    axes: ClassVar[int] = 4
+
+
+# ---- sums ------------------------------------------------------------------------------------------------------------
+
+
+class _Adding(_Pooling, Adding):
+    """Σ over each window, times a weight of the window's own: average and sum pooling."""
 
     def weight(self, x_shape: Shape, x: Array) -> Array | None:
         """w of each window, (rows, columns, 1), or None where it is 1."""
         return None
-
-    def output_is_nonnegative(self, nonneg: bool) -> bool:
-        return nonneg
-
-    def effective_rule(self, rule: Rule) -> Rule:
-        return rule if isinstance(rule, Flat) else Z()  # always in proportion, unless ♭ is asked for (decision 5)
 
     def apply(self, x: Array, w: Any) -> Array:
         y = self.windows(x.shape).sum(x)
@@ -134,15 +201,15 @@ class _Adding(_Windowed, LinearModule):
         return y if weight is None else y * weight
 
     def apply_T(self, s: Array, w: Any, shape: Shape) -> Array:
-        weight = None if w is ONE else self.weight(shape, s)
-        return self.windows(shape).sum_T(s if weight is None else s * weight, (shape[-3], shape[-2]))
+        weight, windows = None if w is ONE else self.weight(shape, s), self.windows(shape)
+        return windows.sum_T(s if weight is None else s * weight, windows.size(shape))
 
     def sees_only_padding(self, x: Array) -> Array | None:
         return self.windows(x.shape).sees_only_padding(x)
 
 
 @dataclass(frozen=True, eq=False)
-class SumPool(_Adding):
+class SumPool(_Windowed, _Adding):
     """Σ over each window."""
 
     kernel: int | Sequence[int] | None = 2
@@ -150,12 +217,9 @@ class SumPool(_Adding):
     padding: Padding = 0
     ceil_mode: bool = False
 
-    def __post_init__(self) -> None:
-        self._check()
-
 
 @dataclass(frozen=True, eq=False)
-class AvgPool(_Adding):
+class AvgPool(_Windowed, _Adding):
     """The mean of each window. Padding counts as zeros (Caffe, PyTorch), or not at all (Keras) with
     `count_include_pad=False`; what a window of ceil mode sees beyond the padded edge never counts."""
 
@@ -165,16 +229,93 @@ class AvgPool(_Adding):
     ceil_mode: bool = False
     count_include_pad: bool = True
 
-    def __post_init__(self) -> None:
-        self._check()
-
     def weight(self, x_shape: Shape, x: Array) -> Array | None:
-        windows, size = self.windows(x_shape), (x_shape[-3], x_shape[-2])
+        windows = self.windows(x_shape)
+        size = windows.size(x_shape)
         counted = backend.zeros((*windows.extent(size), 1), x)
         if self.count_include_pad:
-            (top, bottom), (left, right) = windows.padding
-            counted[: size[0] + top + bottom, : size[1] + left + right, :] = 1
+            inside = tuple(slice(0, before + n + after) for n, (before, after) in zip(size, windows.padding, strict=True))
         else:
-            counted[(*windows.inside(size), slice(None))] = 1
+            inside = windows.inside(size)
+        counted[(*inside, slice(None))] = 1
         unpadded = Windows(windows.kernel, windows.stride)
         return backend.ones((), x) / unpadded.sum(counted)
+
+
+@dataclass(frozen=True, eq=False)
+class AvgPool1D(AvgPool):
+    """`AvgPool` on (…, length, channel)."""
+
+    axes: ClassVar[int] = 2
+
+
+@dataclass(frozen=True, eq=False)
+class AvgPool3D(AvgPool):
+    """`AvgPool` on (…, depth, height, width, channel)."""
+
+    axes: ClassVar[int] = 4
+
+
+# ---- adaptive pooling ------------------------------------------------------------------------------------------------
+
+
+class _Adaptive(_Pooling):
+    """As many windows as are asked for, whatever the size of the map."""
+
+    size: int | Sequence[int]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "size", as_sizes("size", self.size, 1, self.axes - 1))
+
+    def windows(self, shape: Shape) -> AdaptiveWindows:
+        self._require_map(shape)
+        return AdaptiveWindows(self.size)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, eq=False)
+class AdaptiveAvgPool(_Adaptive, _Adding):
+    """Means over `size` windows, an int or (rows, columns), on a map of any size.
+
+    Along an axis of n places, window k of m sees the places ⌊k n / m⌋ to ⌈(k + 1) n / m⌉ − 1, as in PyTorch. Where m does not
+    divide n, windows overlap. Relevance is shared as in `AvgPool`.
+    """
+
+    size: int | Sequence[int]
+
+    def weight(self, x_shape: Shape, x: Array) -> Array | None:
+        windows = self.windows(x_shape)
+        return backend.ones((), x) / windows.sum(backend.ones((*windows.size(x_shape), 1), x))
+
+
+@dataclass(frozen=True, eq=False)
+class AdaptiveMaxPool(_Adaptive, _Maximum):
+    """The largest of each of `size` windows, which lie as in `AdaptiveAvgPool`. `ties` as in `MaxPool`."""
+
+    size: int | Sequence[int]
+    ties: Literal["share", "first"] = "share"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.ties not in ("share", "first"):
+            raise ValueError(f"ties: expected 'share' or 'first', got {self.ties!r}")
+
+    def _to_winners(self, trace: Trace, R: Array) -> Array:
+        x, xp = trace.x, namespace(R)
+        R_in = backend.zeros((*R.shape[: -self.axes], *x.shape[-self.axes :]), R)
+        for window, seen in self._cells(x.shape):
+            won = x[seen] == trace.y[window]
+            s = R[window]
+            if self.ties == "first":
+                flat = xp.reshape(xp.astype(won, xp.int32), (*won.shape[: -self.axes], -1, won.shape[-1]))
+                order = asarray_like(np.arange(flat.shape[-2])[:, None], x)
+                won = won & xp.reshape(order == xp.argmax(flat, axis=-2, keepdims=True), won.shape)
+            else:
+                s = s / xp.astype(xp.sum(xp.astype(won, xp.int32), axis=tuple(range(-self.axes, -1)), keepdims=True), R.dtype)
+            R_in[seen] += xp.where(won, s, backend.zeros((), R))
+        return R_in
+
+    def _cells(self, shape: Shape) -> Iterator[tuple[tuple[Any, ...], tuple[Any, ...]]]:
+        """For each window, where it lies among the windows, and what it sees of the map, both as indices."""
+        windows = self.windows(shape)
+        for cell in product(*(enumerate(bounds) for bounds in windows.bounds(windows.size(shape)))):
+            yield (..., *(slice(k, k + 1) for k, _ in cell), slice(None)), (..., *(seen for _, seen in cell), slice(None))

@@ -128,7 +128,7 @@ def layer(spec, name):
         (lambda s: s.update(classes=[1, 2, 3, 4, 5]), "classes: expected a list of names"),
         (lambda s: s["preprocessing"].update(size=[0, 12]), "size: expected (height, width)"),
         (lambda s: s["preprocessing"].update(colour="red"), "colour"),
-        (lambda s: layer(s, "conv1").update(type="Convolution"), "net/conv1: type: expected one of Add"),
+        (lambda s: layer(s, "conv1").update(type="Convolution"), "net/conv1: type: expected one of AdaptiveAvgPool"),
         (lambda s: layer(s, "conv1").update(stride=0), "net/conv1 (Conv): stride: expected an int ≥ 1"),
         (lambda s: layer(s, "conv1").update(dropout=1), "net/conv1: Conv has no 'dropout'; it has w, b, stride"),
         (lambda s: layer(s, "conv1").pop("w"), "net/conv1 (Conv)"),

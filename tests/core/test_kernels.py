@@ -32,6 +32,8 @@ def convolutions(draw):
         max(draw(st.integers(1, 20)), d * (k - 1) + 1 - sum(p)) for k, d, p in zip(kernel, dilation, padding, strict=True)
     )
     groups, per_in, per_out = draw(st.integers(1, 3)), draw(st.integers(1, 4)), draw(st.integers(1, 4))
+    if draw(st.booleans()):  # depthwise
+        groups, per_in = draw(st.integers(2, 9)), 1
     lead = draw(st.sampled_from([(), (2,), (2, 3)]))
     x = rng.standard_normal((*lead, *size, groups * per_in))
     w = rng.standard_normal((*kernel, per_in, groups * per_out))
@@ -46,6 +48,7 @@ def test_fast_convolution_is_plain_convolution(case, tile, threads, itemsize):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LRP_NUM_THREADS", threads)
         patch.setattr(cpu, "TILE", tile)
+        patch.setattr(cpu, "RUNS_TILE", tile)
         patch.setattr(cpu, "WORTH", 0)
         y = cpu.correlate(x, Given(w), windows, groups)
         np.testing.assert_allclose(y, plain.correlate(x, Given(w), windows, groups), **tolerance)
@@ -65,6 +68,7 @@ def test_transposes_by_inner_products(case, threads):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LRP_NUM_THREADS", threads)
         patch.setattr(cpu, "TILE", 500)
+        patch.setattr(cpu, "RUNS_TILE", 500)
         y = cpu.correlate(x, Given(w), windows, groups)
         s = rng.standard_normal(y.shape)
         np.testing.assert_allclose(

@@ -7,7 +7,7 @@ import oracle
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import adding_cases, conv_cases, geometries, integers, max_pool_cases, rngs, weighted_cases
+from strategies import adding_cases, conv_cases, geometries, integers, max_cases, rngs, weighted_cases
 
 import lrp_toolbox as lrp
 from lrp_toolbox.weights import ONE
@@ -42,7 +42,7 @@ def test_leading_axes_ride_along(case, samples, targets):
             assert (found[n, t] == case.layer.relprop_z(x[n, 0], R[n, t])).all()
 
 
-@given(max_pool_cases())
+@given(max_cases)
 def test_max_pool_gradient_goes_to_winners(drawn):
     case, _, _ = drawn
     trace = case.layer.trace(case.x)
