@@ -23,6 +23,7 @@ from .layout import Groups, Layout
 
 INPUT = "input"
 MOST_LISTED = 50  # nodes in an error message
+MOST_NAME = 200  # letters of a name
 OUTPUT = OnnxNode("output", "output", (), (), {}, None)  # where a layer comes from that no node asks for
 
 
@@ -313,7 +314,7 @@ class Walk:
     def finish(self, output: Signal) -> Signal:
         """The output as it leaves the net: one number for each class in a row, or axes in our order."""
         layout = output.layout
-        call = Call(self, self.origins.get(output.node, OUTPUT), (output,))
+        call = Call(self, OUTPUT, (output,))
         if len(layout.features) > 1 and math.prod(layout.shape[a] for a in layout.features[1:]) == 1:
             return call.arrange(output, (tuple(f for group in layout.groups for f in group),))  # (class, 1, 1)
         return call.in_order(output) if len(layout.features) == 1 else call.separate(output)
@@ -337,20 +338,23 @@ class Walk:
         return Graph([(n.name, n.module, n.inputs) for n in nodes], self.inputs, new[output.node])
 
     def _names(self, kept: Sequence[str]) -> dict[str, str]:
-        """A readable name for each node: that of PyTorch's module, with the operator or a number if it is not the only one."""
+        """A readable name for each node: that of PyTorch's module, with the operator if the module has several nodes.
+
+        Layers that only rearrange what a node reads have the name of their kind behind that.
+        """
+        main = {id(self.origins[name]): name for name in kept}  # of several of ours for one node, the last
         paths = {name: readable(self.origins[name]) for name in kept}
-        origins = Counter(id(self.origins[name]) for name in kept)
-        times = Counter(paths.values())
+        times = Counter(paths[name] for name in main.values())
         taken, new = set(self.inputs), {}
-        for name in kept:
-            path = paths[name]
-            alone = times[path] == 1 and path not in taken
-            kind = type(self.nodes[name].module).__name__.lower()
-            own = origins[id(self.origins[name])] == 1
-            wish = path if alone else f"{path}/{self.origins[name].op.lower() if own else kind}"
-            free, k = wish, 2
+        for name in (*main.values(), *(name for name in kept if name not in main.values())):
+            path, origin = paths[name], self.origins[name]
+            if main[id(origin)] != name:
+                path = f"{path}/{type(self.nodes[name].module).__name__.lower()}"
+            elif times[path] > 1:
+                path = f"{path}/{origin.op.lower()}"
+            free, k = path, 2
             while free in taken:
-                free, k = f"{wish}_{k}", k + 1
+                free, k = f"{path}_{k}", k + 1
             taken.add(free)
             new[name] = free
         return new
@@ -362,10 +366,12 @@ def readable(node: OnnxNode) -> str:
     A node without a name goes by what it makes, or by its operator.
     """
     name = node.name or next(iter(node.outputs), "") or node.op.lower()
-    if not name.startswith("/"):
-        return name
+    if not name.startswith("/") or len(name) > MOST_NAME:
+        return name[:MOST_NAME]
     *parts, op = name.strip("/").split("/")
-    path = ""
+    path: list[str] = []
     for part in parts:
-        path = part if part.startswith(f"{path}.") or not path else f"{path}.{part}"
-    return path or re.sub(r"(?<=[a-z])(?=[A-Z])", "_", op).lower() or name
+        if path and part.startswith(f"{path[-1]}."):
+            path.pop()
+        path.append(part)
+    return ".".join(path) or re.sub(r"(?<=[a-z])(?=[A-Z])", "_", op).lower() or name
