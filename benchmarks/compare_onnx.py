@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lrp_toolbox import AlphaBeta, Epsilon, Gamma, explain, lrp_cmp, uniform
+from lrp_toolbox import Epsilon, Gamma, explain, lrp_cmp, uniform
 from lrp_toolbox.importers.onnx import read_net
 
 FOLDER = Path(__file__).resolve().parent.parent / ".cache" / "onnx"

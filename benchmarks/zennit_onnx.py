@@ -17,9 +17,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torchvision import ops
+from torchvision import models, ops
 from zennit import rules
-from zennit.canonizers import SequentialMergeBatchNorm
+from zennit.canonizers import NamedMergeBatchNorm, SequentialMergeBatchNorm
 from zennit.core import Composite
 
 from .export_torchvision import FOLDER, NETS, build
@@ -100,13 +100,22 @@ def relevance(name: str, method: str) -> np.ndarray:
         return rules.Epsilon(EPS) if _is_dense(module) else rules.AlphaBeta(2, 1, stabilizer=TINY)
 
     _find_dense(net, x)
-    with _functions(eps_sum), Composite(module_map=rule, canonizers=[SequentialMergeBatchNorm()]).context(net) as modified:
+    with _functions(eps_sum), Composite(module_map=rule, canonizers=[_canonizer(net)]).context(net) as modified:
         given = x[:1].clone().requires_grad_()
         y = modified(given)
         start = torch.zeros_like(y)
         start[0, y.argmax()] = y.max().detach()
         [R] = torch.autograd.grad(y, given, start)
     return R[0].numpy()
+
+
+def _canonizer(net):
+    """Merges batch normalisation into what it reads. In DenseNet the module before it is not always that."""
+    if not isinstance(net, models.DenseNet):
+        return SequentialMergeBatchNorm()
+    pairs = [("features.conv0", "features.norm0")]
+    pairs += [(name[:-1].replace("norm", "conv") + "1", name) for name, _ in net.named_modules() if name.endswith("norm2")]
+    return NamedMergeBatchNorm([((linear,), norm) for linear, norm in pairs])
 
 
 def _find_dense(net, x):
@@ -138,34 +147,43 @@ def _replace_functions(net, eps):
     def forward(module):
         kind = type(module).__name__
         if kind == "BasicBlock":
+
             def run(x):
                 out = module.bn2(module.conv2(module.relu(module.bn1(module.conv1(x)))))
                 return Passing.apply(F.relu, add(out, x if module.downsample is None else module.downsample(x)))
         elif kind == "Bottleneck":
+
             def run(x):
                 out = module.relu(module.bn1(module.conv1(x)))
                 out = module.bn3(module.conv3(Passing.apply(F.relu, module.bn2(module.conv2(out)))))
                 return Passing.apply(F.relu, add(out, x if module.downsample is None else module.downsample(x)))
         elif kind == "InvertedResidual" and hasattr(module, "conv"):  # mobilenet_v2
+
             def run(x):
                 return add(x, module.conv(x)) if module.use_res_connect else module.conv(x)
         elif kind == "InvertedResidual" and hasattr(module, "block"):  # mobilenet_v3
+
             def run(x):
                 return add(module.block(x), x) if module.use_res_connect else module.block(x)
         elif kind == "_InvertedResidual":  # mnasnet
+
             def run(x):
                 return add(module.layers(x), x) if module.apply_residual else module.layers(x)
         elif kind == "MobileNetV2":
+
             def run(x):
                 pooled = Proportional.apply(lambda a: F.adaptive_avg_pool2d(a, (1, 1)), TINY, module.features(x))
                 return module.classifier(torch.flatten(pooled, 1))
         elif kind == "MBConv":
+
             def run(x):
                 return add(module.block(x), x) if module.use_res_connect else module.block(x)
         elif kind == "ResBottleneckBlock":  # regnet
+
             def run(x):
                 return Passing.apply(F.relu, add(module.proj(x) if module.proj is not None else x, module.f(x)))
         elif isinstance(module, ops.SqueezeExcitation):
+
             def run(x):
                 return Gate.apply(x, module._scale(x).detach())
         else:

@@ -87,7 +87,7 @@ class Tensor:
             length = int(entries.get("length", str(size - offset)))
         except ValueError as error:
             raise ModelFormatError(f"{self.where}: external data: {brief(error)}") from error
-        if not (0 <= offset and 0 <= length and offset + length <= size and length <= 16 * MOST_NUMBERS):
+        if not (offset >= 0 and length >= 0 and offset + length <= size and length <= 16 * MOST_NUMBERS):
             raise ModelFormatError(f"{self.where}: expected {offset} + {length} bytes within {location}, found {size}")
         with file.open("rb") as opened:
             opened.seek(offset)
@@ -242,6 +242,4 @@ def _node(proto: Any, where: str, folder: Path) -> OnnxNode:
             case _:  # graphs (control flow), sparse tensors, types: no operator here has them
                 value = None
         attributes[a.name] = value
-    return OnnxNode(
-        f"{domain}{proto.op_type}", proto.name, tuple(proto.input), tuple(proto.output), attributes, proto
-    )
+    return OnnxNode(f"{domain}{proto.op_type}", proto.name, tuple(proto.input), tuple(proto.output), attributes, proto)

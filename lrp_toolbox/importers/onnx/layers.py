@@ -75,7 +75,7 @@ def _conv(call: Call) -> Signal:
     x = call.channels_last(call.signal())
     w, b = call.required(1, "W"), call.weights(2, "B")
     places = w.ndim - 2
-    kind = _of_places(call, places, m.Conv1D, Conv, m.Conv3D) if places != 2 else Conv
+    kind = _of_places(call, places, m.Conv1D, Conv, m.Conv3D)
     kernel = _sizes(call, "kernel_shape", places, w.shape[2:])
     if kernel != w.shape[2:] or len(_places(x)) != places:
         call.refuse(f"a kernel as the weights {w.shape} have, on as many axes", f"{kernel} on {x.layout.shape}")
@@ -84,16 +84,18 @@ def _conv(call: Call) -> Signal:
     border = _border(call, _places(x), kernel, stride, dilation)
     border = tuple((a + c, b + d) for (a, b), (c, d) in zip(border, outer, strict=True))
     w = np.ascontiguousarray(w.transpose(*range(2, w.ndim), 1, 0))
-    module = kind(w, b, stride=_plain(stride), padding=_plain(border), dilation=_plain(dilation), groups=call.number("group", 1))
+    module = kind(
+        w, b, stride=_plain(stride), padding=_plain(border), dilation=_plain(dilation), groups=call.number("group", 1)
+    )
     return call.add(module, source, _after(source, module))
 
 
 def _unpadded(call: Call, x: Signal) -> tuple[Signal, Border]:
     """x, or what it was before zeros were put around it: those become the convolution's own padding."""
     module, none = call.walk.module(x), ((0, 0),) * len(_places(x))
-    if not isinstance(module, Pad) or getattr(module, "mode", "constant") != "constant" or getattr(module, "value", 0) != 0:
+    if not isinstance(module, Pad) or module.mode != "zeros":
         return x, none
-    border: Border = tuple(tuple(pair) for pair in module.padding)  # type: ignore[union-attr, misc]
+    border: Border = module.padding  # type: ignore[assignment]
     axes, sizes = x.layout.features[1:], _places(x)
     before = {axis: n - a - b for axis, n, (a, b) in zip(axes, sizes, border, strict=True)}
     return Signal(call.walk.nodes[x.node].inputs[0], x.layout.resized(before)), border
@@ -134,14 +136,14 @@ def _conv_transpose(call: Call) -> Signal:
 
 def _max_pool(call: Call) -> Signal:
     x, kernel, stride, border = _window(call)
-    kind = _of_places(call, len(kernel), *(getattr(m, name, None) for name in ("MaxPool1D", "MaxPool", "MaxPool3D")))
+    kind = _of_places(call, len(kernel), m.MaxPool1D, m.MaxPool, m.MaxPool3D)
     module = kind(_plain(kernel), _plain(stride), _plain(border), ceil_mode=bool(call.number("ceil_mode", 0)))
     return call.add(module, x, _after(x, module))
 
 
 def _avg_pool(call: Call) -> Signal:
     x, kernel, stride, border = _window(call)
-    kind = _of_places(call, len(kernel), *(getattr(m, name, None) for name in ("AvgPool1D", "AvgPool", "AvgPool3D")))
+    kind = _of_places(call, len(kernel), m.AvgPool1D, m.AvgPool, m.AvgPool3D)
     counted, ceil = bool(call.number("count_include_pad", 0)), bool(call.number("ceil_mode", 0))
     module = kind(_plain(kernel), _plain(stride), _plain(border), ceil_mode=ceil, count_include_pad=counted)
     return call.add(module, x, _after(x, module))
@@ -160,16 +162,19 @@ def _window(call: Call) -> tuple[Signal, Shape, Shape, Border]:
     return x, kernel, stride, _border(call, _places(x), kernel, stride, dilation)
 
 
-def _global_pool(kind: str) -> Converter:
-    def convert(call: Call) -> Signal:
-        x = call.channels_last(call.signal())
-        return _pool_all(call, x, kind)
+POOLS: dict[str, tuple[Any, ...]] = {
+    "Mean": (m.AvgPool1D, m.AvgPool, m.AvgPool3D),
+    "Max": (m.MaxPool1D, m.MaxPool, m.MaxPool3D),
+}
 
-    return convert
+
+def _global_pool(kind: str) -> Converter:
+    return lambda call: _pool_all(call, call.channels_last(call.signal()), kind)
 
 
 def _pool_all(call: Call, x: Signal, kind: str) -> Signal:
-    module = _of_places(call, len(_places(x)), *(getattr(m, name, None) for name in (f"{kind}1D", kind, f"{kind}3D")))(None)
+    """Over the whole map, whose places remain as axes of size 1."""
+    module = _of_places(call, len(_places(x)), *POOLS[kind])(None)
     return call.add(module, x, _after(x, module))
 
 
@@ -248,7 +253,9 @@ def _layer_norm(call: Call) -> Signal:
     if positions != tuple(range(-len(axes), 0)):
         x = call.in_order(x)
         positions = tuple(range(-len(axes), 0))
-    w, b = (None if a is None else _last(x.layout.constant(a), len(axes)) for a in (call.weights(1, "scale"), call.weights(2, "B")))
+    w, b = (
+        None if a is None else _last(x.layout.constant(a), len(axes)) for a in (call.weights(1, "scale"), call.weights(2, "B"))
+    )
     w, b = (None if a is None else np.ascontiguousarray(np.broadcast_to(a, x.layout.our_shape[-len(axes) :])) for a in (w, b))
     return call.add(m.LayerNorm(positions, w, b, call.number("epsilon", 1e-5)), x, x.layout)
 
@@ -262,7 +269,7 @@ def _last(a: Array, axes: int) -> Array:
 def _instance_norm(call: Call) -> Signal:
     x = call.channels_last(call.signal())
     w, b = call.required(1, "scale"), call.required(2, "B")
-    return call.add(m.InstanceNorm(w, b, call.number("epsilon", 1e-5)), x, x.layout)
+    return call.add(m.InstanceNorm(w, b, call.number("epsilon", 1e-5), axes_in=len(x.layout.ours)), x, x.layout)
 
 
 def _group_norm(call: Call) -> Signal:
@@ -271,7 +278,7 @@ def _group_norm(call: Call) -> Signal:
     w, b = call.required(1, "scale"), call.required(2, "bias")
     if w.shape != (channels,):  # opset 18: a number for each group
         w, b = (np.repeat(a, channels // max(a.size, 1)) for a in (w, b))
-    return call.add(m.GroupNorm(groups, w, b, call.number("epsilon", 1e-5)), x, x.layout)
+    return call.add(m.GroupNorm(groups, w, b, call.number("epsilon", 1e-5), axes_in=len(x.layout.ours)), x, x.layout)
 
 
 # ---- Each number by itself -------------------------------------------------------------------------------------------
@@ -392,18 +399,13 @@ def _scaled(call: Call, x: Signal, w: Array | None, b: Array | None) -> Signal:
 
     scale, shift = vector(w, 1.0), vector(b, 0.0)
     if scale is None or shift is None:
-        ones = np.ones((1,) * max(len(shape), 1), dtype)
-        return call.add(m.Affine(ones if w is None else w, b), x, x.layout)
+        return call.add(m.Affine(w, b), x, x.layout)
     before = call.walk.module(x)
-    if w is None and isinstance(before, (Linear, Conv, *_more_weighted())) and before.b is None:
+    if w is None and isinstance(before, (Linear, Conv, m.Conv1D, m.Conv3D, m.ConvTranspose)) and before.b is None:
         node = call.walk.nodes[x.node]
         source = Signal(node.inputs[0], x.layout)
         return _with_bias(call, source, replace(before, b=shift), x)  # type: ignore[type-var]
     return call.add(Scale(scale, None if b is None else shift), x, x.layout)
-
-
-def _more_weighted() -> tuple[type, ...]:
-    return tuple(getattr(m, name) for name in ("ConvTranspose", "Conv1D", "Conv3D") if hasattr(m, name))
 
 
 def _with_bias(call: Call, source: Signal, module: Module, x: Signal) -> Signal:
@@ -608,7 +610,7 @@ def _concat(call: Call) -> Signal:
     values = [call.arrange(x, x.layout.in_order(first.layout.order)) for x in values]
     position = first.layout.position(axis)
     layout = first.layout.resized({axis: sum(x.layout.shape[axis] for x in values)})
-    return call.add(Concatenation() if position == -1 else Concatenation(position), values, layout)  # type: ignore[call-arg]
+    return call.add(Concatenation(position), values, layout)
 
 
 def _cut(call: Call, x: Signal, axis: int, start: int, stop: int, step: int = 1) -> Signal:
@@ -672,9 +674,8 @@ def _reduce(kind: str) -> Converter:
         gone = axes_of(axes, layout.rank) if axes else tuple(range(layout.rank))
         if layout.samples in gone:
             call.refuse("axes other than that of samples", f"axes {gone} of {layout.shape}")
-        pool = {"Mean": "AvgPool", "Max": "MaxPool"}.get(kind)
-        if pool and len(layout.features) == 3 and gone == tuple(layout.features[1:]):
-            y = _pool_all(call, call.channels_last(x), pool)
+        if kind in POOLS and len(layout.features) in (3, 4) and gone == tuple(layout.features[1:]):
+            y = _pool_all(call, call.channels_last(x), kind)
         elif kind == "Max":
             call.refuse("a maximum over height and width", f"over axes {gone} of {layout.shape}")
         else:
@@ -703,9 +704,62 @@ def _pad(call: Call) -> Signal:
     if not set(moved) <= set(places) or len(places) != 2:
         call.refuse("a border around height and width", f"pads {pads} on {x.layout.shape}")
     border = tuple(moved.get(a, (0, 0)) for a in places)
-    options = {} if mode == "constant" and value == 0 else {"mode": mode, "value": value}
-    module = Pad(border, **options)
+    if mode == "constant":
+        module = Pad(border, "constant", value) if value else Pad(border)
+    elif mode == "edge" or mode == "reflect":
+        module = Pad(border, mode)  # type: ignore[arg-type]
+    else:
+        call.refuse("mode as constant, edge or reflect", mode)
     return call.add(module, x, _after(x, module))
+
+
+ROUNDINGS = ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil")
+
+
+def _resize(call: Call) -> Signal:
+    """Height and width by nearest neighbour or bilinear."""
+    x, opset = call.channels_last(call.signal()), call.walk.file.opset
+    old = call.node.op == "Upsample" or opset < 11  # scales are the second input, and places begin at their edges
+    mode = call.text("mode", "nearest")
+    coordinates = "asymmetric" if old else call.text("coordinate_transformation_mode", "half_pixel")
+    rounding = "floor" if old else call.text("nearest_mode", "round_prefer_floor")
+    modes = {"nearest": "nearest", "linear": "bilinear", "bilinear": "bilinear"}
+    known = ("half_pixel", "pytorch_half_pixel", "asymmetric", "align_corners")
+    if mode not in modes or coordinates not in known or rounding not in ROUNDINGS:
+        call.refuse("nearest or linear, without cropping", (mode, coordinates, rounding))
+    if call.number("antialias", 0) or call.number("exclude_outside", 0):
+        call.refuse("a resize without antialias and exclude_outside", "one of them")
+    rank = x.layout.rank
+    places = x.layout.features[1:]
+    axes = tuple(axis_of(a, rank) for a in call.whole("axes", None) or range(rank))
+    sizes, scales = None if old else call.whole("sizes", 3), _scales(call, old, len(axes))
+    if len(places) != 2 or call.text("keep_aspect_ratio_policy", "stretch") != "stretch":
+        call.refuse("height and width, stretched", f"{x.layout.shape}")
+    if (sizes is None) == (scales is None) or len(axes) != len(sizes or scales or ()):
+        call.refuse(f"sizes or scales of {len(axes)} axes", f"{sizes}, {scales}")
+    given = dict(zip(axes, sizes or scales or (), strict=True))
+    others = {axis: n for axis, n in given.items() if axis not in places}
+    if any(n != (x.layout.shape[axis] if sizes else 1) for axis, n in others.items()):
+        call.refuse("height and width in another size, and nothing else", given)
+    if sizes:
+        pair: Any = {"size": tuple(given.get(a, x.layout.shape[a]) for a in places)}
+    else:
+        pair = {"scale": tuple(given.get(a, 1.0) for a in places)}
+    module = m.Resize(**pair, mode=modes[mode], coordinates=coordinates, rounding=rounding)  # type: ignore[arg-type]
+    return call.add(module, x, _after(x, module))
+
+
+def _scales(call: Call, old: bool, count: int) -> tuple[float, ...] | None:
+    if "scales" in call.node.attributes:
+        a = np.asarray(call.node.attributes["scales"])
+    else:
+        constant = call.constant(1 if old else 2, "scales")
+        if constant is None or constant.size == 0:
+            return None
+        a = constant
+    if a.dtype.kind != "f" or a.size != count or not (np.isfinite(a).all() and (a > 0).all() and (a <= MOST_WINDOW).all()):
+        call.refuse(f"scales as {count} numbers > 0", a)
+    return tuple(float(s) for s in a.reshape(-1))
 
 
 # ---- The table -------------------------------------------------------------------------------------------------------
@@ -717,8 +771,8 @@ LAYERS: Mapping[str, Converter] = {
     "MatMul": _matmul,
     "MaxPool": _max_pool,
     "AveragePool": _avg_pool,
-    "GlobalMaxPool": _global_pool("MaxPool"),
-    "GlobalAveragePool": _global_pool("AvgPool"),
+    "GlobalMaxPool": _global_pool("Max"),
+    "GlobalAveragePool": _global_pool("Mean"),
     "LRN": _lrn,
     "BatchNormalization": _batch_norm,
     "LayerNormalization": _layer_norm,
@@ -754,6 +808,8 @@ LAYERS: Mapping[str, Converter] = {
     "Slice": _slice,
     "Gather": _gather,
     "Pad": _pad,
+    "Resize": _resize,
+    "Upsample": _resize,
     "Reshape": _reshape,
     "Flatten": _flatten,
     "Squeeze": _squeeze,

@@ -238,14 +238,18 @@ def _shape(
             pair = as_pair("size", size, 1)
             for axis, n in zip(places, pair, strict=True):
                 if found[axis] not in (None, n):
-                    raise ValueError(f"size: expected {found[places[0]]} × {found[places[1]]}, as {stored.where} has, got {size}")
+                    raise ValueError(
+                        f"size: expected {found[places[0]]} × {found[places[1]]}, as {stored.where} has, got {size}"
+                    )
                 found[axis] = n
         if found[depth] is None:
             found[depth] = len(channels or "RGB")
     elif size is not None:
         raise ValueError(f"size: expected None, since the input of {stored.where} is no picture, got {size}")
     if None in found:
-        raise ModelFormatError(f"{where}: expected sizes, found {brief(found)}; give size=(height, width), or shape= to read_net")
+        raise ModelFormatError(
+            f"{where}: expected sizes, found {brief(found)}; give size=(height, width), or shape= to read_net"
+        )
     known = tuple(int(n) for n in found if n is not None)
     if any(not 1 <= n <= MOST_NUMBERS for n in known):
         raise ModelFormatError(f"{where}: expected sizes from 1 to {MOST_NUMBERS:,}, found {brief(known)}")

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from ... import modules as m
-from ...backend import Array
 from ...modules import Module
 from .file import OnnxNode
 from .graph import Call, Constant, Signal, Walk
