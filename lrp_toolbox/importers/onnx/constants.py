@@ -10,7 +10,7 @@ import numpy as np
 
 from ...backend import Array
 from ...modules.base import Shape
-from .file import Refused, Tensor, require_onnx
+from .file import Tensor, UnsupportedError, require_onnx
 
 MOST_FOLDED = 1 << 24  # numbers in a constant that is computed
 
@@ -21,29 +21,29 @@ Fold = Callable[["Call", Sequence[Any]], Any]
 
 
 def require_small(shape: Sequence[int]) -> None:
-    """Raise Refused before an array is made that is larger than any constant that is meant."""
+    """Raise UnsupportedError before an array is made that is larger than any constant that is meant."""
     if any(n < 0 for n in shape) or math.prod(shape) > MOST_FOLDED:
-        raise Refused(f"expected a constant of at most {MOST_FOLDED:,} numbers, found shape {tuple(shape)}")
+        raise UnsupportedError(f"expected a constant of at most {MOST_FOLDED:,} numbers, found shape {tuple(shape)}")
 
 
 def whole_numbers(a: Array, what: str) -> tuple[int, ...]:
-    """The numbers of a constant that holds sizes or axes. Raises Refused if it has fractions, or more than 64 of them."""
+    """The numbers of a constant that holds sizes or axes. At most 64. Raises UnsupportedError for others."""
     if a.dtype.kind not in "iu" or a.size > 64:
-        raise Refused(f"expected {what} as a few whole numbers, found {a.dtype} of shape {a.shape}")
+        raise UnsupportedError(f"expected {what} as a few whole numbers, found {a.dtype} of shape {a.shape}")
     return tuple(int(n) for n in a.reshape(-1))
 
 
 def axis_of(axis: int, rank: int) -> int:
-    """`axis`, counted from the first. Raises Refused if there is no such axis."""
+    """`axis`, counted from the first. Raises UnsupportedError if there is no such axis."""
     if not -rank <= axis < rank:
-        raise Refused(f"expected an axis from {-rank} to {rank - 1}, found {axis}")
+        raise UnsupportedError(f"expected an axis from {-rank} to {rank - 1}, found {axis}")
     return axis % rank
 
 
 def axes_of(axes: Sequence[int], rank: int) -> tuple[int, ...]:
     found = tuple(sorted(axis_of(axis, rank) for axis in axes))
     if len(set(found)) < len(found):
-        raise Refused(f"expected each axis once, found {tuple(axes)}")
+        raise UnsupportedError(f"expected each axis once, found {tuple(axes)}")
     return found
 
 
@@ -57,7 +57,7 @@ def squeezed(shape: Shape, axes: Sequence[int] | None) -> Shape:
     """`shape` without some axes, which have to be of size 1; without all such axes, if none are given."""
     gone = [a for a, n in enumerate(shape) if n == 1] if axes is None else axes_of(axes, len(shape))
     if any(shape[a] != 1 for a in gone):
-        raise Refused(f"expected axes of size 1, found axes {tuple(gone)} of {shape}")
+        raise UnsupportedError(f"expected axes of size 1, found axes {tuple(gone)} of {shape}")
     return tuple(n for a, n in enumerate(shape) if a not in gone)
 
 
@@ -67,13 +67,13 @@ def target_shape(shape: Shape, target: Sequence[int], allow_zero: bool) -> Shape
     for k, n in enumerate(sizes):
         if n == 0 and not allow_zero:
             if k >= len(shape):
-                raise Refused(f"expected a shape whose zeros stand for axes of {shape}, found {tuple(target)}")
+                raise UnsupportedError(f"expected a shape whose zeros stand for axes of {shape}, found {tuple(target)}")
             sizes[k] = shape[k]
     if sizes.count(-1) == 1:
         known = math.prod(n for n in sizes if n != -1)
         sizes[sizes.index(-1)] = math.prod(shape) // known if known else 0
     if any(n < 0 for n in sizes) or math.prod(sizes) != math.prod(shape):
-        raise Refused(f"expected a shape with as many numbers as {shape}, found {tuple(target)}")
+        raise UnsupportedError(f"expected a shape with as many numbers as {shape}, found {tuple(target)}")
     return tuple(sizes)
 
 
@@ -81,11 +81,11 @@ def slices(call: Call, shape: Shape) -> dict[int, tuple[int, int, int]]:
     """ONNX's Slice, as start, stop and step of some axes; a stop of −1 with a negative step is before the first."""
     starts, ends = call.whole("starts", 1), call.whole("ends", 2)
     if starts is None or ends is None:
-        raise Refused("expected starts and ends")
+        raise UnsupportedError("expected starts and ends")
     axes = call.whole("axes", 3) or tuple(range(len(starts)))
     steps = call.whole("steps", 4) or (1,) * len(starts)
     if not len(starts) == len(ends) == len(axes) == len(steps) or 0 in steps:
-        raise Refused(f"expected as many starts, ends, axes and steps, found {starts}, {ends}, {axes}, {steps}")
+        raise UnsupportedError(f"expected as many starts, ends, axes and steps, found {starts}, {ends}, {axes}, {steps}")
     axes = tuple(axis_of(axis, len(shape)) for axis in axes)
     found = zip(axes, starts, ends, steps, strict=True)
     return {axis: slice(a, b, step).indices(shape[axis]) for axis, a, b, step in found}
@@ -96,7 +96,7 @@ def _elementwise(f: Callable[..., Any]) -> Fold:
         try:
             require_small(np.broadcast_shapes(*(a.shape for a in arrays)))
         except ValueError as error:
-            raise Refused(str(error)) from error
+            raise UnsupportedError(str(error)) from error
         return np.asarray(f(*arrays))
 
     return fold
@@ -129,7 +129,7 @@ def _constant(call: Call, arrays: Sequence[Any]) -> Any:
             return np.asarray(value, np.float32)
         if name in ("value_int", "value_ints"):
             return np.asarray(value, np.int64)
-    raise Refused("expected a constant of numbers")
+    raise UnsupportedError("expected a constant of numbers")
 
 
 def _constant_of_shape(call: Call, arrays: Sequence[Any]) -> Any:
@@ -143,9 +143,9 @@ def _cast(call: Call, arrays: Sequence[Any]) -> Any:
     try:
         dtype = onnx.helper.tensor_dtype_to_np_dtype(call.number("to", 0))
     except KeyError as error:
-        raise Refused(f"expected a type of numbers, found {call.number('to', 0)}") from error
+        raise UnsupportedError(f"expected a type of numbers, found {call.number('to', 0)}") from error
     if dtype.kind not in "fiub":
-        raise Refused(f"expected a type of numbers, found {dtype}")
+        raise UnsupportedError(f"expected a type of numbers, found {dtype}")
     return arrays[0].astype(dtype)
 
 
@@ -155,7 +155,7 @@ def _gather(call: Call, arrays: Sequence[Any]) -> Any:
     n = a.shape[axis]
     require_small((*a.shape[:axis], *indices.shape, *a.shape[axis + 1 :]))
     if indices.dtype.kind not in "iu" or (indices.size and not (-n <= indices.min() and indices.max() < n)):
-        raise Refused(f"expected indices from {-n} to {n - 1}")
+        raise UnsupportedError(f"expected indices from {-n} to {n - 1}")
     return np.take(a, indices, axis=axis)
 
 
@@ -181,7 +181,7 @@ def _expand(call: Call, arrays: Sequence[Any]) -> Any:
 def _range(call: Call, arrays: Sequence[Any]) -> Any:
     start, limit, delta = (a.reshape(-1)[0] for a in arrays)
     if delta == 0:
-        raise Refused("expected steps other than 0")
+        raise UnsupportedError("expected steps other than 0")
     require_small((max(math.ceil((float(limit) - float(start)) / float(delta)), 0),))
     return np.arange(start, limit, delta, dtype=arrays[0].dtype)
 

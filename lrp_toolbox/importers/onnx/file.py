@@ -40,7 +40,7 @@ def require_onnx() -> Any:
     return onnx
 
 
-class Refused(Exception):
+class UnsupportedError(Exception):
     """What a node asks for is something that this toolbox does not have; says what was expected and what was found."""
 
 
@@ -149,12 +149,12 @@ class OnnxFile:
     checker: Any = field(repr=False, default=None)
 
     def check(self, node: OnnxNode) -> None:
-        """Raise Refused if the node is not as ONNX defines its operator."""
+        """Raise UnsupportedError if the node is not as ONNX defines its operator."""
         onnx = require_onnx()
         try:
             onnx.checker.check_node(node.proto, self.checker)
         except onnx.checker.ValidationError as error:
-            raise Refused(brief(" ".join(str(error).split()))) from error
+            raise UnsupportedError(brief(" ".join(str(error).split()))) from error
 
 
 def read_file(path: Path) -> OnnxFile:
@@ -182,7 +182,7 @@ def parse(content: bytes, where: str, folder: Path) -> OnnxFile:
     opset = opsets.get("", opsets.get("ai.onnx", 1 if model.ir_version < 3 else None))
     if not graph.node and not graph.output:
         raise ModelFormatError(f"{where}: expected an ONNX model, found no node and no output in it")
-    if opset not in OPSETS:
+    if opset is None or opset not in OPSETS:
         raise ModelFormatError(f"{where}: expected an opset from {OPSETS[0]} to {OPSETS[-1]}, found {opset}")
     if model.functions:
         found = brief([f.name for f in model.functions[:3]])

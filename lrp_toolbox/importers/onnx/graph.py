@@ -18,7 +18,7 @@ from ...modules import Flatten, Graph, Module
 from ...modules.base import Shape
 from ..graph import MOST_LAYERS, Node, build, require_size
 from .constants import FOLDS, MOST_FOLDED, whole_numbers
-from .file import OnnxFile, OnnxNode, Refused, Tensor
+from .file import OnnxFile, OnnxNode, Tensor, UnsupportedError
 from .layout import Groups, Layout
 
 INPUT = "input"
@@ -69,7 +69,7 @@ class Call:
     inputs: tuple[Constant | Signal | None, ...]
 
     def refuse(self, expected: str, found: Any) -> NoReturn:
-        raise Refused(f"expected {expected}, found {brief(found)}")
+        raise UnsupportedError(f"expected {expected}, found {brief(found)}")
 
     # -- attributes, and inputs in their place
 
@@ -102,7 +102,7 @@ class Call:
         return k < len(self.inputs) and self.inputs[k] is not None
 
     def constant(self, k: int, name: str) -> Array | None:
-        """The constant at input k; None if there is none. Raises Refused if it is computed from the net's input."""
+        """The constant at input k; None if there is none. Raises UnsupportedError if it is computed from the net's input."""
         if not self.given(k):
             return None
         value = self.inputs[k]
@@ -125,7 +125,7 @@ class Call:
         return a
 
     def signal(self, k: int = 0) -> Signal:
-        """The value at input k. Raises Refused if it is missing or constant."""
+        """The value at input k. Raises UnsupportedError if it is missing or constant."""
         value = self.inputs[k] if self.given(k) else None
         if not isinstance(value, Signal):
             self.refuse(f"input {k} to depend on the net's input", "a constant" if value else "none")
@@ -236,9 +236,9 @@ class Walk:
         missing = [n for value in inputs if isinstance(value, Unknown) for n in value.nodes]
         try:
             if node.op not in self.layers and node.op not in FOLDS:
-                raise Refused("")
+                raise UnsupportedError("")
             found = self._convert(node, inputs, k in self.passed) if not missing else None
-        except Refused as refusal:
+        except UnsupportedError as refusal:
             missing.append(f"{node.label}{': ' if str(refusal) else ''}{refusal}")
             found = None
         except (ValueError, TypeError, OverflowError, MemoryError, IndexError) as error:
@@ -263,7 +263,7 @@ class Walk:
         if node.op in FOLDS and all(isinstance(value, Constant) for value in given):
             return self._fold(call, [value.array for value in given])
         if node.op not in self.layers:
-            raise Refused("expected constants to come in, found values that depend on the net's input")
+            raise UnsupportedError("expected constants to come in, found values that depend on the net's input")
         return self.layers[node.op](call)
 
     def _fold(self, call: Call, arrays: Sequence[Array]) -> Constant:
@@ -284,7 +284,7 @@ class Walk:
         made = tuple(module.output_shape(shapes if module.several_inputs else shapes[0]))
         require_size(made, f"{self.file.where}: {origin.label}")
         if made != layout.our_shape:
-            raise Refused(f"expected shape {layout.our_shape}, found {made}")
+            raise UnsupportedError(f"expected shape {layout.our_shape}, found {made}")
         if len(self.nodes) >= MOST_LAYERS:
             raise ModelFormatError(f"{self.file.where}: expected at most {MOST_LAYERS} layers, found more")
         name = f"{len(self.nodes)}"

@@ -14,7 +14,7 @@ from ...backend import Array
 from ...modules import BatchNorm, Concatenation, Conv, Linear, Module, Pad, Scale, Sum
 from ...modules.base import Shape
 from .constants import axes_of, axis_of, slices, squeezed, target_shape, unsqueezed, whole_numbers
-from .file import Refused
+from .file import UnsupportedError
 from .graph import Call, Constant, Converter, Signal, Value
 from .layout import Layout
 
@@ -253,17 +253,16 @@ def _layer_norm(call: Call) -> Signal:
     if positions != tuple(range(-len(axes), 0)):
         x = call.in_order(x)
         positions = tuple(range(-len(axes), 0))
-    w, b = (
-        None if a is None else _last(x.layout.constant(a), len(axes)) for a in (call.weights(1, "scale"), call.weights(2, "B"))
-    )
-    w, b = (None if a is None else np.ascontiguousarray(np.broadcast_to(a, x.layout.our_shape[-len(axes) :])) for a in (w, b))
+    given = (call.weights(1, "scale"), call.weights(2, "B"))
+    w, b = (None if a is None else _last(x.layout.constant(a), x.layout.our_shape[-len(axes) :]) for a in given)
     return call.add(m.LayerNorm(positions, w, b, call.number("epsilon", 1e-5)), x, x.layout)
 
 
-def _last(a: Array, axes: int) -> Array:
-    if any(n != 1 for n in a.shape[: a.ndim - axes]):
-        raise Refused(f"expected a number for each of the last {axes} axes, found shape {a.shape}")
-    return a.reshape(a.shape[a.ndim - axes :])
+def _last(a: Array, shape: Shape) -> Array:
+    """A constant for the last axes, in the shape of these."""
+    if any(n != 1 for n in a.shape[: a.ndim - len(shape)]):
+        raise UnsupportedError(f"expected a number for each of the last {len(shape)} axes, found shape {a.shape}")
+    return np.ascontiguousarray(np.broadcast_to(a.reshape(a.shape[a.ndim - len(shape) :]), shape))
 
 
 def _instance_norm(call: Call) -> Signal:
@@ -340,9 +339,11 @@ def _selu(call: Call) -> Signal:
 
 def _gelu(call: Call) -> Module:
     approximate = call.text("approximate", "none")
-    if approximate not in ("none", "tanh"):
-        call.refuse("approximate as none or tanh", approximate)
-    return m.GELU(approximate)
+    if approximate == "none":
+        return m.GELU()
+    if approximate == "tanh":
+        return m.GELU("tanh")
+    call.refuse("approximate as none or tanh", approximate)
 
 
 def _swish(call: Call) -> Module:
@@ -377,7 +378,7 @@ def _softmax(call: Call) -> Signal:
 
 
 def _only_last(call: Call) -> Signal:
-    raise Refused("expected a softmax or sigmoid like this at the end of the net only, where it is left off")
+    raise UnsupportedError("expected a softmax or sigmoid like this at the end of the net only, where it is left off")
 
 
 # ---- Sums and products -----------------------------------------------------------------------------------------------
@@ -404,7 +405,7 @@ def _scaled(call: Call, x: Signal, w: Array | None, b: Array | None) -> Signal:
     if w is None and isinstance(before, (Linear, Conv, m.Conv1D, m.Conv3D, m.ConvTranspose)) and before.b is None:
         node = call.walk.nodes[x.node]
         source = Signal(node.inputs[0], x.layout)
-        return _with_bias(call, source, replace(before, b=shift), x)  # type: ignore[type-var]
+        return _with_bias(call, source, replace(before, b=shift), x)
     return call.add(Scale(scale, None if b is None else shift), x, x.layout)
 
 
@@ -419,11 +420,11 @@ def _with_bias(call: Call, source: Signal, module: Module, x: Signal) -> Signal:
 
 def _two(call: Call) -> tuple[Signal, Signal]:
     """Two values with their axes in the same order."""
-    x, y = call.signal(0), call.signal(1)
-    return _aligned(call, [x, y])
+    first, second = _aligned(call, [call.signal(0), call.signal(1)])
+    return first, second
 
 
-def _aligned(call: Call, values: Sequence[Signal]) -> Any:
+def _aligned(call: Call, values: Sequence[Signal]) -> tuple[Signal, ...]:
     first = values[0]
     if any(x.layout.rank != first.layout.rank or x.layout.samples != first.layout.samples for x in values):
         call.refuse("values with as many axes", ", ".join(str(x.layout.shape) for x in values))

@@ -94,8 +94,8 @@ def read_onnx(
     found = net_of(stored, channels=channels, size=size, output=output, logits=logits, dtype=dtype)
     if len(found.shape) != 3 or found.shape[2] not in (1, 3):
         raise ModelFormatError(
-            f"{path}: input: expected pictures of 1 or 3 channels, found (height, width, channel) {found.shape}; read_net reads "
-            "nets of anything else"
+            f"{path}: input: expected pictures of 1 or 3 channels, found (height, width, channel) {found.shape}; "
+            "read_net reads nets of anything else"
         )
     if len(found.output_shape) != 1:
         raise ModelFormatError(f"{path}: output: expected one number for each class, found shape {found.output_shape}")
@@ -140,8 +140,8 @@ def _preparation(
         minus, over, white, assumed = *USUAL[order], 1, "Assumed, since the file does not say it: "
     else:
         minus, over, assumed = given[0] or (0.0,) * len(order), given[1] or (1.0,) * len(order), ""
-    numbers = "({}) and divided by ({})".format(*(", ".join(f"{n:g}" for n in part) for part in (minus, over)))
-    sentence = f"{assumed}Pixels from 0 to {white} minus {numbers}."
+    said = "({}) and divided by ({})".format(*(", ".join(f"{n:g}" for n in part) for part in (minus, over)))
+    sentence = f"{assumed}Pixels from 0 to {white} minus {said}."
     return tuple(255 / white * n for n in minus), tuple(255 / white * n for n in over), sentence
 
 
@@ -183,7 +183,7 @@ def net_of(
             names = brief(", ".join(stored.outputs)) if stored.outputs else "none"
             raise ModelFormatError(f"{stored.where}: expected one output, found {names}; give output=, the one to explain")
         [output] = stored.outputs
-    given: Sequence[Any] = [shape] if len(stored.inputs) == 1 or shape is None else shape  # type: ignore[list-item]
+    given: Sequence[Any] = [shape] if len(stored.inputs) == 1 or shape is None else shape
     given = [None] * len(stored.inputs) if shape is None else given
     if len(given) != len(stored.inputs):
         raise ValueError(f"shape: expected shapes of {len(stored.inputs)} inputs, {', '.join(stored.inputs)}, got {shape}")

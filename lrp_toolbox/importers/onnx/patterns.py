@@ -23,7 +23,8 @@ def _number(walk: Walk, name: str) -> float | None:
 
 def _factors(walk: Walk, name: str) -> tuple[float, list[str]]:
     """A product, taken apart: the numbers in it as one, and the names of the values."""
-    number, values, left = 1.0, [], [name]
+    number, left = 1.0, [name]
+    values: list[str] = []
     while left and len(values) < MOST_FACTORS:
         name = left.pop()
         node = walk.makers.get(name)
