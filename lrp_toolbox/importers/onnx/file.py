@@ -143,6 +143,7 @@ class OnnxFile:
     opset: int
     producer: str
     inputs: Mapping[str, tuple[int | None, ...] | None]  # names and shapes; None where the file leaves a size open
+    whole: frozenset[str]  # inputs of whole numbers
     outputs: tuple[str, ...]
     tensors: Mapping[str, Tensor]
     nodes: tuple[OnnxNode, ...]
@@ -200,11 +201,13 @@ def parse(content: bytes, where: str, folder: Path) -> OnnxFile:
             raise ModelFormatError(f"{where}: expected constants with names of their own, found {brief(tensor.name)}")
         tensors[tensor.name] = Tensor(f"{where}: {brief(tensor.name)}", tensor, folder)
     inputs = {value.name: _declared(value) for value in graph.input if value.name not in tensors}
+    floats = {onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16}
+    whole = frozenset(v.name for v in graph.input if v.name in inputs and v.type.tensor_type.elem_type not in floats)
     checker = onnx.checker.C.CheckerContext()
     checker.ir_version, checker.opset_imports = max(model.ir_version, 3), {"": opset, **opsets}
     nodes = tuple(_node(proto, where, folder) for proto in graph.node)
     producer = " ".join(f"{model.producer_name} {model.producer_version}".split())
-    return OnnxFile(where, opset, producer, inputs, tuple(v.name for v in graph.output), tensors, nodes, checker)
+    return OnnxFile(where, opset, producer, inputs, whole, tuple(v.name for v in graph.output), tensors, nodes, checker)
 
 
 def _declared(value: Any) -> tuple[int | None, ...] | None:

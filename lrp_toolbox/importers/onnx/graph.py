@@ -159,8 +159,8 @@ class Call:
 
     def channels_last(self, x: Signal) -> Signal:
         """x as (height, width, channel), for any number of places."""
-        if len(x.layout.features) < 2:
-            self.refuse("channels and places", f"shape {x.layout.shape}")
+        if len(x.layout.features) < 2 or x.layout.samples != 0:
+            self.refuse("samples, channels and places", f"shape {x.layout.shape}")
         return self.arrange(x, x.layout.channels_last)
 
     def separate(self, x: Signal) -> Signal:

@@ -238,7 +238,7 @@ def _batch_norm(call: Call) -> Signal:
     if call.number("training_mode", 0) or not call.number("spatial", 1):
         call.refuse("batch normalisation with the statistics of training, a number for each channel", "another kind")
     x = call.signal()
-    x = call.channels_last(x) if len(x.layout.features) > 1 else call.in_order(x)
+    x = call.in_order(x) if len(x.layout.features) == 1 and x.layout.samples == 0 else call.channels_last(x)
     gamma, beta, mean, variance = (call.required(k, name) for k, name in enumerate(("scale", "B", "mean", "var"), 1))
     return call.add(BatchNorm(mean, variance, gamma, beta, call.number("epsilon", 1e-5)), x, x.layout)
 
@@ -582,12 +582,12 @@ def _depth_to_space(call: Call) -> Signal:
 
 
 def _space_to_depth(call: Call) -> Signal:
-    x, size = call.signal(), call.number("blocksize", 1)
+    x, size, mode = call.signal(), call.number("blocksize", 1), call.text("mode", "DCR")
     n, c, h, w = _map_shape(call, x)
     if size < 1 or h % size or w % size:
         call.refuse(f"a blocksize that divides {h} × {w}", size)
     x = _relabelled(call, x, (n, c, h // size, size, w // size, size))
-    x = Signal(x.node, x.layout.transposed((0, 3, 5, 1, 2, 4)))
+    x = Signal(x.node, x.layout.transposed((0, 3, 5, 1, 2, 4) if mode == "DCR" else (0, 1, 3, 5, 2, 4)))
     return _relabelled(call, x, (n, c * size * size, h // size, w // size))
 
 
@@ -675,7 +675,7 @@ def _reduce(kind: str) -> Converter:
         gone = axes_of(axes, layout.rank) if axes else tuple(range(layout.rank))
         if layout.samples in gone:
             call.refuse("axes other than that of samples", f"axes {gone} of {layout.shape}")
-        if kind in POOLS and len(layout.features) in (3, 4) and gone == tuple(layout.features[1:]):
+        if kind in POOLS and len(layout.features) in (3, 4) and gone == tuple(layout.features[1:]) and layout.samples == 0:
             y = _pool_all(call, call.channels_last(x), kind)
         elif kind == "Max":
             call.refuse("a maximum over height and width", f"over axes {gone} of {layout.shape}")
@@ -746,6 +746,9 @@ def _resize(call: Call) -> Signal:
         pair: Any = {"size": tuple(given.get(a, x.layout.shape[a]) for a in places)}
     else:
         pair = {"scale": tuple(given.get(a, 1.0) for a in places)}
+        ends = [given.get(a, 1.0) * x.layout.shape[a] for a in places]
+        if coordinates == "align_corners" and any(n != round(n) for n in ends):
+            call.refuse("scales that give whole sizes, where corners are aligned", ends)
     module = m.Resize(**pair, mode=modes[mode], coordinates=coordinates, rounding=rounding)  # type: ignore[arg-type]
     return call.add(module, x, _after(x, module))
 

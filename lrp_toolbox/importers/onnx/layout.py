@@ -180,6 +180,31 @@ class Layout:
 
         return flat(self.ours) == flat(wanted)
 
+    # -- numbers
+
+    def to_ours(self, a: Array) -> Array:
+        """A value of ONNX in our axes, behind that of samples; the number of samples is free."""
+        a = a if self.samples is None else np.moveaxis(a, self.samples, 0)
+        lead = () if self.samples is None else a.shape[:1]
+        order = self._full_order
+        a = a.reshape(*lead, *self.sizes).transpose(*range(len(lead)), *(len(lead) + f for f in order))
+        return np.ascontiguousarray(a).reshape(*lead, *self.our_shape)
+
+    def to_onnx(self, a: Array) -> Array:
+        """The inverse of `to_ours`."""
+        lead = () if self.samples is None else a.shape[:1]
+        order = self._full_order
+        a = a.reshape(*lead, *(self.sizes[f] for f in order))
+        a = a.transpose(*range(len(lead)), *(len(lead) + order.index(f) for f in range(len(order))))
+        a = a.reshape(*lead, *(n for axis, n in enumerate(self.shape) if axis != self.samples))
+        return a if self.samples is None else np.moveaxis(a, 0, self.samples)
+
+    @property
+    def _full_order(self) -> list[int]:
+        """The factors in our order, and at the end those of size 1 that ours have not."""
+        order = [f for group in self.ours for f in group]
+        return order + [f for f in range(len(self.sizes)) if f not in order]
+
     # -- constants
 
     def constant(self, a: Array) -> Array:
@@ -201,9 +226,7 @@ class Layout:
         groups = [group for axis, group in enumerate(self.groups) if axis != self.samples]
         factors = [self.sizes[f] if n != 1 else 1 for n, group in zip(a.shape, groups, strict=True) for f in group]
         a = a.reshape(factors)
-        order = [f for group in self.ours for f in group]
-        order += [f for f in range(len(self.sizes)) if f not in order]  # those of size 1 that ours have not
-        a = a.transpose(order)
+        a = a.transpose(self._full_order)
         taken, shape, full = 0, [], list(a.shape)
         for group in self.ours:
             n = len(group)

@@ -44,10 +44,20 @@ class Net:
     """A net from a file, without what it takes to ask it about photographs."""
 
     net: Graph
-    shape: Any  # of its input, in our order, without samples; of several inputs, a tuple of shapes
-    output_shape: Shape
+    inputs: tuple[Layout, ...]  # where ONNX's axes are in ours: `to_ours` and `to_onnx` bring numbers from one to the other
+    output: Layout
     left_off: str  # the softmax or sigmoid at the end, by ONNX's name
     producer: str
+
+    @property
+    def shape(self) -> Any:
+        """The shape of the input, in our order, without samples; of several inputs, a tuple of shapes."""
+        shapes = tuple(layout.our_shape for layout in self.inputs)
+        return shapes[0] if len(shapes) == 1 else shapes
+
+    @property
+    def output_shape(self) -> Shape:
+        return self.output.our_shape
 
 
 def read_onnx(
@@ -195,12 +205,15 @@ def net_of(
         axes = [axis for axis in range(len(full)) if axis != first]
         plain = Layout.of(full, axes, first)
         layouts[source] = plain.with_ours(plain.in_order(_order(stored, source, axes, leads)))
+    for node in stored.nodes:
+        if node.op != "Cast" and (whole := stored.whole.intersection(node.inputs)):
+            found = f"one of another type, {brief(next(iter(whole)))}"
+            raise ModelFormatError(f"{stored.where}: {node.label}: expected an input of floating-point numbers, found {found}")
     passed, left_off = _ends(stored, output) if logits else (frozenset[int](), "")
     walk = Walk(stored, np.dtype(dtype), LAYERS, PATTERNS, passed)
     walk.run(layouts)
     y = walk.finish(walk.signal(output))
-    shapes: Any = tuple(layout.our_shape for layout in layouts.values())
-    return Net(walk.net(y), shapes[0] if len(shapes) == 1 else shapes, y.layout.our_shape, left_off, stored.producer)
+    return Net(walk.net(y), tuple(layouts.values()), y.layout, left_off, stored.producer)
 
 
 def _shape(
