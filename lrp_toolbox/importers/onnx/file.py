@@ -165,7 +165,7 @@ def read_file(path: Path) -> OnnxFile:
     with path.open("rb") as opened:
         if (size := os.fstat(opened.fileno()).st_size) > MOST_BYTES:
             raise ModelFormatError(f"{path}: expected at most {MOST_BYTES:,} bytes, found {size:,}")
-        content = opened.read(MOST_BYTES + 1)
+        content = opened.read(size)
     return parse(content, f"{path}", path.parent)
 
 
@@ -181,6 +181,8 @@ def parse(content: bytes, where: str, folder: Path) -> OnnxFile:
     graph = model.graph
     opsets = {entry.domain: entry.version for entry in model.opset_import}
     opset = opsets.get("", opsets.get("ai.onnx", 1 if model.ir_version < 3 else None))
+    if not model.ir_version <= onnx.IR_VERSION:
+        raise ModelFormatError(f"{where}: expected a version of the format up to {onnx.IR_VERSION}, found {model.ir_version}")
     if not graph.node and not graph.output:
         raise ModelFormatError(f"{where}: expected an ONNX model, found no node and no output in it")
     if opset is None or opset not in OPSETS:
@@ -204,7 +206,7 @@ def parse(content: bytes, where: str, folder: Path) -> OnnxFile:
     floats = {onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16}
     whole = frozenset(v.name for v in graph.input if v.name in inputs and v.type.tensor_type.elem_type not in floats)
     checker = onnx.checker.C.CheckerContext()
-    checker.ir_version, checker.opset_imports = max(model.ir_version, 3), {"": opset, **opsets}
+    checker.ir_version, checker.opset_imports = max(model.ir_version, 3), {"": opset}
     nodes = tuple(_node(proto, where, folder) for proto in graph.node)
     producer = " ".join(f"{model.producer_name} {model.producer_version}".split())
     return OnnxFile(where, opset, producer, inputs, whole, tuple(v.name for v in graph.output), tensors, nodes, checker)

@@ -32,7 +32,7 @@ def _factors(walk: Walk, name: str) -> tuple[float, list[str]]:
             number *= n
         elif node is not None and node.op == "Mul" and len(node.inputs) == 2:
             left += node.inputs
-        elif node is not None and node.op == "Div" and (n := _number(walk, node.inputs[1])):
+        elif node is not None and node.op == "Div" and len(node.inputs) == 2 and (n := _number(walk, node.inputs[1])):
             number /= n
             left.append(node.inputs[0])
         else:
@@ -47,11 +47,11 @@ def _is(a: float | None, b: float) -> bool:
 def _gelu(walk: Walk, name: str, x: str) -> bool:
     """1 + erf(x / √2), which times x / 2 is a GELU."""
     node = walk.makers.get(name)
-    if node is None or node.op != "Add":
+    if node is None or node.op != "Add" or len(node.inputs) != 2:
         return False
     for one, other in (node.inputs, node.inputs[::-1]):
         erf = walk.makers.get(other)
-        if _is(_number(walk, one), 1) and erf is not None and erf.op == "Erf":
+        if _is(_number(walk, one), 1) and erf is not None and erf.op == "Erf" and len(erf.inputs) == 1:
             number, values = _factors(walk, erf.inputs[0])
             return values == [x] and _is(number, math.sqrt(0.5))
     return False
@@ -88,11 +88,13 @@ def _activation(walk: Walk, x: str, gate: str, number: float) -> Module | None:
         return None
     if _reads(walk, gate, "Sigmoid", x):
         return m.SiLU()
-    if (node := _reads(walk, gate, "HardSigmoid", x)) is not None:
-        slope, middle = node.attributes.get("alpha", 0.2), node.attributes.get("beta", 0.5)
-        return m.HardSwish() if _is(slope, 1 / 6) and _is(middle, 0.5) else None
+    value = walk.values.get(gate)
+    if isinstance(value, Signal) and _reads(walk, gate, "HardSigmoid", x):
+        module = walk.module(value)
+        fits = isinstance(module, m.HardSigmoid) and _is(module.alpha, 1 / 6) and _is(module.beta, 0.5)
+        return m.HardSwish() if fits else None
     tanh = walk.makers.get(gate)
-    if tanh is not None and tanh.op == "Tanh" and _reads(walk, tanh.inputs[0], "Softplus", x):
+    if tanh is not None and tanh.op == "Tanh" and len(tanh.inputs) == 1 and _reads(walk, tanh.inputs[0], "Softplus", x):
         return m.Mish()
     return None
 
