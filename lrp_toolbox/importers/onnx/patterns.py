@@ -25,7 +25,9 @@ def _factors(walk: Walk, name: str) -> tuple[float, list[str]]:
     """A product, taken apart: the numbers in it as one, and the names of the values."""
     number, left = 1.0, [name]
     values: list[str] = []
-    while left and len(values) < MOST_FACTORS:
+    for _ in range(4 * MOST_FACTORS):
+        if not left:
+            return number, sorted(values)
         name = left.pop()
         node = walk.makers.get(name)
         if (n := _number(walk, name)) is not None:
@@ -37,7 +39,7 @@ def _factors(walk: Walk, name: str) -> tuple[float, list[str]]:
             left.append(node.inputs[0])
         else:
             values.append(name)
-    return number, sorted(values)
+    return number, []  # too long to be an activation
 
 
 def _is(a: float | None, b: float) -> bool:
