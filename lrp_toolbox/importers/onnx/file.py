@@ -78,7 +78,7 @@ class Tensor:
     def _with_external(self) -> Any:
         """The same tensor with its numbers, which are in another file of the same folder."""
         onnx = require_onnx()
-        entries = {entry.key: entry.value for entry in self.proto.external_data}
+        entries = {_text(entry.key): _text(entry.value) for entry in self.proto.external_data}
         location = entries.get("location", "")
         file = _inside(self.folder, location, self.where)
         try:
@@ -179,7 +179,7 @@ def parse(content: bytes, where: str, folder: Path) -> OnnxFile:
     except (DecodeError, RecursionError, ValueError, MemoryError) as error:
         raise ModelFormatError(f"{where}: not a readable .onnx: {brief(error)}") from error
     graph = model.graph
-    opsets = {entry.domain: entry.version for entry in model.opset_import}
+    opsets = {_text(entry.domain): entry.version for entry in model.opset_import}
     opset = opsets.get("", opsets.get("ai.onnx", 1 if model.ir_version < 3 else None))
     if not model.ir_version <= onnx.IR_VERSION:
         raise ModelFormatError(f"{where}: expected a version of the format up to {onnx.IR_VERSION}, found {model.ir_version}")
@@ -188,7 +188,7 @@ def parse(content: bytes, where: str, folder: Path) -> OnnxFile:
     if opset is None or opset not in OPSETS:
         raise ModelFormatError(f"{where}: expected an opset from {OPSETS[0]} to {OPSETS[-1]}, found {opset}")
     if model.functions:
-        found = brief([f.name for f in model.functions[:3]])
+        found = brief([_text(f.name) for f in model.functions[:3]])
         raise ModelFormatError(
             f"{where}: expected operators of ONNX only, found functions of the file's own, {found}; "
             "onnx.inliner.inline_local_functions puts what they do in their place"
@@ -199,17 +199,24 @@ def parse(content: bytes, where: str, folder: Path) -> OnnxFile:
         raise ModelFormatError(f"{where}: expected constants with all their numbers, found sparse ones")
     tensors: dict[str, Tensor] = {}
     for tensor in graph.initializer:
-        if not tensor.name or tensor.name in tensors:
-            raise ModelFormatError(f"{where}: expected constants with names of their own, found {brief(tensor.name)}")
-        tensors[tensor.name] = Tensor(f"{where}: {brief(tensor.name)}", tensor, folder)
-    inputs = {value.name: _declared(value) for value in graph.input if value.name not in tensors}
+        name = _text(tensor.name)
+        if not name or name in tensors:
+            raise ModelFormatError(f"{where}: expected constants with names of their own, found {brief(name)}")
+        tensors[name] = Tensor(f"{where}: {brief(name)}", tensor, folder)
+    inputs = {name: _declared(value) for value in graph.input if (name := _text(value.name)) not in tensors}
     floats = {onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16}
-    whole = frozenset(v.name for v in graph.input if v.name in inputs and v.type.tensor_type.elem_type not in floats)
+    whole = frozenset(_text(v.name) for v in graph.input if v.type.tensor_type.elem_type not in floats).intersection(inputs)
     checker = onnx.checker.C.CheckerContext()
     checker.ir_version, checker.opset_imports = max(model.ir_version, 3), {"": opset}
     nodes = tuple(_node(proto, where, folder) for proto in graph.node)
-    producer = " ".join(f"{model.producer_name} {model.producer_version}".split())
-    return OnnxFile(where, opset, producer, inputs, whole, tuple(v.name for v in graph.output), tensors, nodes, checker)
+    producer = " ".join(f"{_text(model.producer_name)} {_text(model.producer_version)}".split())
+    outputs = tuple(_text(value.name) for value in graph.output)
+    return OnnxFile(where, opset, producer, inputs, whole, outputs, tensors, nodes, checker)
+
+
+def _text(found: str | bytes) -> str:
+    """A name. What is no UTF-8 comes as bytes."""
+    return found if isinstance(found, str) else found.decode("utf-8", "backslashreplace")
 
 
 def _declared(value: Any) -> tuple[int | None, ...] | None:
@@ -221,14 +228,15 @@ def _declared(value: Any) -> tuple[int | None, ...] | None:
 
 def _node(proto: Any, where: str, folder: Path) -> OnnxNode:
     onnx = require_onnx()
-    domain = "" if proto.domain in ("", "ai.onnx") else f"{proto.domain}."
+    domain, op, name = _text(proto.domain), _text(proto.op_type), _text(proto.name)
     attributes = {}
     for a in proto.attribute:
-        here = f"{where}: {brief(proto.name or proto.op_type)}: {brief(a.name)}"
-        if a.name in attributes:
+        key = _text(a.name)
+        here = f"{where}: {brief(name or op)}: {brief(key)}"
+        if key in attributes:
             raise ModelFormatError(f"{here}: expected attributes that occur once, found two")
         if a.ref_attr_name:
-            raise ModelFormatError(f"{here}: expected a value, found a reference to {brief(a.ref_attr_name)}")
+            raise ModelFormatError(f"{here}: expected a value, found a reference to {brief(_text(a.ref_attr_name))}")
         match a.type:
             case onnx.AttributeProto.FLOAT:
                 value: Any = a.f
@@ -246,5 +254,6 @@ def _node(proto: Any, where: str, folder: Path) -> OnnxNode:
                 value = tuple(s.decode("utf-8", "replace") for s in a.strings)
             case _:  # graphs (control flow), sparse tensors, types: no operator here has them
                 value = None
-        attributes[a.name] = value
-    return OnnxNode(f"{domain}{proto.op_type}", proto.name, tuple(proto.input), tuple(proto.output), attributes, proto)
+        attributes[key] = value
+    inputs, outputs = (tuple(map(_text, names)) for names in (proto.input, proto.output))
+    return OnnxNode(op if domain in ("", "ai.onnx") else f"{domain}.{op}", name, inputs, outputs, attributes, proto)

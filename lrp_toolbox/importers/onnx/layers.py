@@ -682,8 +682,10 @@ def _reduce(kind: str) -> Converter:
         else:
             x = call.separate(x)
             positions = tuple(sorted(x.layout.position(axis) for axis in gone))
-            layer = {"Mean": m.Mean, "Sum": m.ReduceSum}[kind](positions, True)
-            y = call.add(layer, x, x.layout.resized(dict.fromkeys(gone, 1)))
+            layer = {"Mean": m.Mean, "Sum": m.ReduceSum}[kind]
+            if not call.number("keepdims", 1) and len(gone) < len(x.layout.features):
+                return call.add(layer(positions), x, x.layout.without(gone))
+            y = call.add(layer(positions, keepdims=True), x, x.layout.resized(dict.fromkeys(gone, 1)))
         return y if call.number("keepdims", 1) else _relabelled(call, y, squeezed(y.layout.shape, gone))
 
     return convert

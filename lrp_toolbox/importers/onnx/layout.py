@@ -137,6 +137,12 @@ class Layout:
         """The same with other sizes of some axes, where each axis of ours is one of ONNX's."""
         return Layout.of(tuple(axes.get(axis, n) for axis, n in enumerate(self.shape)), self.order, self.samples)
 
+    def without(self, axes: Sequence[int]) -> Layout:
+        """Without some axes, likewise."""
+        new = {axis: k for k, axis in enumerate(a for a in range(self.rank) if a not in axes)}
+        order = [new[axis] for axis in self.order if axis in new]
+        return Layout.of(tuple(self.shape[a] for a in new), order, None if self.samples is None else new[self.samples])
+
     # -- orders
 
     def in_order(self, axes: Sequence[int]) -> Groups:
