@@ -92,7 +92,9 @@ def export(name: str, opset: int = 17) -> Path:
             net.float(), (x[:1].float(),), str(file), dynamo=False, opset_version=opset, training=mode,
             input_names=["photo"], output_names=["logits"], dynamic_axes={"photo": {0: "batch"}, "logits": {0: "batch"}},
         )  # fmt: skip
-    np.savez(FOLDER / f"{name}.npz", x=x.numpy(), logits=logits)
+    with torch.no_grad():
+        logits32 = net(x.float()).numpy()
+    np.savez(FOLDER / f"{name}.npz", x=x.numpy(), logits=logits, logits32=logits32)
     return file
 
 
