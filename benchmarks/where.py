@@ -16,9 +16,9 @@ from pathlib import Path
 from statistics import median
 
 import numpy as np
+from lrp_toolbox.modules.windows import Windows
 
 from lrp_toolbox.kernels import cpu
-from lrp_toolbox.modules.windows import Windows
 
 from . import nets
 from .__main__ import ROOT

@@ -254,6 +254,23 @@ def _add_imports(frameworks: Any) -> None:
     )
     command.set_defaults(run=_import_torch)
 
+    command = frameworks.add_parser("onnx", help="a .onnx, which PyTorch, Keras, JAX and others write")
+    command.add_argument("file", type=Path, metavar="FILE")
+    _add_input_scaling(command, "numbers, one a channel, or of pixels of 0 to 1; default: 0.485,0.456,0.406")
+    command.add_argument("--std", type=_numbers_or_file, help="what to divide the difference by; default: 0.229,0.224,0.225")
+    command.add_argument(
+        "--pixels",
+        type=int,
+        choices=(1, 255),
+        help="the value of white for --mean and --std; default: 1 if none is greater, else 255",
+    )
+    command.add_argument(
+        "--size", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), help="the size of the input, if FILE leaves it open"
+    )
+    command.add_argument("--value", metavar="NAME", help="which output is explained, if the network has several")
+    command.set_defaults(run=_import_onnx)
+    command.words["output"] = "--value"  # what read_onnx calls output
+
 
 def _add_input_scaling(command: argparse.ArgumentParser, mean: str) -> None:
     command.add_argument(
@@ -306,6 +323,15 @@ def _import_torch(a: argparse.Namespace) -> None:
         from .importers.torch import read_torch
 
         return read_torch(a.file, **given)
+
+    _import(a, read, numbers=("mean", "std"))
+
+
+def _import_onnx(a: argparse.Namespace) -> None:
+    def read(**given: Any) -> Model:
+        from .importers.onnx import read_onnx
+
+        return read_onnx(a.file, pixels=a.pixels, output=a.value, **given)
 
     _import(a, read, numbers=("mean", "std"))
 
