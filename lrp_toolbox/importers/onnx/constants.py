@@ -12,7 +12,7 @@ from ...backend import Array
 from ...modules.base import Shape
 from .file import Tensor, UnsupportedError, require_onnx
 
-MOST_FOLDED = 1 << 24  # numbers in a constant that is computed
+MAX_FOLDED = 1 << 24  # numbers in a constant that is computed
 
 if TYPE_CHECKING:
     from .graph import Call
@@ -22,8 +22,8 @@ Fold = Callable[["Call", Sequence[Any]], Any]
 
 def require_small(shape: Sequence[int]) -> None:
     """Raise UnsupportedError before an array is made that is larger than any constant that is meant."""
-    if any(n < 0 for n in shape) or math.prod(shape) > MOST_FOLDED:
-        raise UnsupportedError(f"expected a constant of at most {MOST_FOLDED:,} numbers, found shape {tuple(shape)}")
+    if any(n < 0 for n in shape) or math.prod(shape) > MAX_FOLDED:
+        raise UnsupportedError(f"expected a constant of at most {MAX_FOLDED:,} numbers, found shape {tuple(shape)}")
 
 
 def whole_numbers(a: Array, what: str) -> tuple[int, ...]:

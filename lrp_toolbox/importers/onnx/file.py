@@ -20,11 +20,11 @@ import numpy as np
 from ...backend import Array
 from ...io import ModelFormatError, brief
 from ...modules.base import Shape
-from ..graph import MOST_NUMBERS
+from ..draft import MAX_NUMBERS
 
-MOST_BYTES = 1 << 31  # of a file: no protobuf has more
-MOST_NODES = 100_000  # constants are nodes, too
-MOST_AXES = 16
+MAX_BYTES = 1 << 31  # of a file: no protobuf has more
+MAX_NODES = 100_000  # constants are nodes, too
+MAX_AXES = 16
 OPSETS = range(7, 29)  # whose operators are known here
 
 
@@ -61,8 +61,8 @@ class Tensor:
         """The numbers. Raises ModelFormatError if there are more or fewer of them than the shape says."""
         onnx = require_onnx()
         shape, proto = self.shape, self.proto
-        if len(shape) > MOST_AXES or any(n < 0 for n in shape) or math.prod(shape) > MOST_NUMBERS:
-            raise ModelFormatError(f"{self.where}: expected at most {MOST_NUMBERS:,} numbers, found shape {brief(shape)}")
+        if len(shape) > MAX_AXES or any(n < 0 for n in shape) or math.prod(shape) > MAX_NUMBERS:
+            raise ModelFormatError(f"{self.where}: expected at most {MAX_NUMBERS:,} numbers, found shape {brief(shape)}")
         if proto.data_location == onnx.TensorProto.EXTERNAL:
             proto = self._with_external()
         if proto.data_type == onnx.TensorProto.STRING:
@@ -87,7 +87,7 @@ class Tensor:
             length = int(entries.get("length", str(size - offset)))
         except ValueError as error:
             raise ModelFormatError(f"{self.where}: external data: {brief(error)}") from error
-        if not (offset >= 0 and length >= 0 and offset + length <= size and length <= 16 * MOST_NUMBERS):
+        if not (offset >= 0 and length >= 0 and offset + length <= size and length <= 16 * MAX_NUMBERS):
             raise ModelFormatError(f"{self.where}: expected {offset} + {length} bytes within {location}, found {size}")
         with file.open("rb") as opened:
             opened.seek(offset)
@@ -163,8 +163,8 @@ def read_file(path: Path) -> OnnxFile:
     if path.is_dir():
         raise ModelFormatError(f"{path}: expected a file, found a folder")
     with path.open("rb") as opened:
-        if (size := os.fstat(opened.fileno()).st_size) > MOST_BYTES:
-            raise ModelFormatError(f"{path}: expected at most {MOST_BYTES:,} bytes, found {size:,}")
+        if (size := os.fstat(opened.fileno()).st_size) > MAX_BYTES:
+            raise ModelFormatError(f"{path}: expected at most {MAX_BYTES:,} bytes, found {size:,}")
         content = opened.read(size)
     return parse(content, f"{path}", path.parent)
 
@@ -193,8 +193,8 @@ def parse(content: bytes, where: str, folder: Path) -> OnnxFile:
             f"{where}: expected operators of ONNX only, found functions of the file's own, {found}; "
             "onnx.inliner.inline_local_functions puts what they do in their place"
         )
-    if len(graph.node) > MOST_NODES:
-        raise ModelFormatError(f"{where}: expected at most {MOST_NODES:,} nodes, found {len(graph.node):,}")
+    if len(graph.node) > MAX_NODES:
+        raise ModelFormatError(f"{where}: expected at most {MAX_NODES:,} nodes, found {len(graph.node):,}")
     if graph.sparse_initializer:
         raise ModelFormatError(f"{where}: expected constants with all their numbers, found sparse ones")
     tensors: dict[str, Tensor] = {}

@@ -16,15 +16,22 @@ from ...backend import Array
 from ...io import ModelFormatError, as_numbers, brief
 from ...modules import Flatten, Graph, Module
 from ...modules.base import Shape
-from ..graph import MOST_LAYERS, Node, build, require_size
-from .constants import FOLDS, MOST_FOLDED, whole_numbers
+from ..draft import MAX_LAYERS, MAX_NUMBERS
+from ..graph import Node, build
+from .constants import FOLDS, MAX_FOLDED, whole_numbers
 from .file import OnnxFile, OnnxNode, Tensor, UnsupportedError
 from .layout import Groups, Layout
 
 INPUT = "input"
-MOST_LISTED = 50  # nodes in an error message
-MOST_NAME = 200  # letters of a name
+MAX_LISTED = 50  # nodes in an error message
+MAX_NAME = 200  # letters of a name
 OUTPUT = OnnxNode("output", "output", (), (), {}, None)  # where a layer comes from that no node asks for
+
+
+def require_size(shape: Shape, where: str) -> None:
+    """Raise ModelFormatError, which begins with `where`, if a map of that shape is too large."""
+    if math.prod(shape) > MAX_NUMBERS:
+        raise ModelFormatError(f"{where}: expected a map of at most {MAX_NUMBERS} numbers, found {tuple(shape)}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -247,7 +254,7 @@ class Walk:
             missing.append(f"{node.label}: {brief(error)}")
             found = None
         if found is None:
-            return (Unknown(tuple(dict.fromkeys(missing))[: 4 * MOST_LISTED]),) * len(node.outputs)
+            return (Unknown(tuple(dict.fromkeys(missing))[: 4 * MAX_LISTED]),) * len(node.outputs)
         outputs = (found,) if isinstance(found, (Constant, Signal, Unknown)) else tuple(found)
         if any(node.outputs[len(outputs) :]):
             reason = f"{node.label}: expected at most {len(outputs)} outputs to be read, found {len(node.outputs)}"
@@ -273,8 +280,8 @@ class Walk:
             call.refuse("numbers", a.dtype)
         if call.node.op != "Constant" and a.base is None:
             self.folded += a.size
-        if self.folded > MOST_FOLDED:
-            call.refuse(f"at most {MOST_FOLDED:,} numbers that are computed from constants", "more")
+        if self.folded > MAX_FOLDED:
+            call.refuse(f"at most {MAX_FOLDED:,} numbers that are computed from constants", "more")
         return Constant(a)
 
     # -- nodes of ours
@@ -285,8 +292,8 @@ class Walk:
         require_size(made, f"{self.file.where}: {origin.label}")
         if made != layout.our_shape:
             raise UnsupportedError(f"expected shape {layout.our_shape}, found {made}")
-        if len(self.nodes) >= MOST_LAYERS:
-            raise ModelFormatError(f"{self.file.where}: expected at most {MOST_LAYERS} layers, found more")
+        if len(self.nodes) >= MAX_LAYERS:
+            raise ModelFormatError(f"{self.file.where}: expected at most {MAX_LAYERS} layers, found more")
         name = f"{len(self.nodes)}"
         self.nodes[name] = Node(name, tuple(x.node for x in inputs), module)
         self.origins[name] = origin
@@ -304,8 +311,8 @@ class Walk:
         if value is None:
             raise ModelFormatError(f"{where}: output: expected a value that a node makes, found {brief(output)}")
         if isinstance(value, Unknown):
-            listed = "; ".join(value.nodes[:MOST_LISTED])
-            more = f"; and {len(value.nodes) - MOST_LISTED} more" if len(value.nodes) > MOST_LISTED else ""
+            listed = "; ".join(value.nodes[:MAX_LISTED])
+            more = f"; and {len(value.nodes) - MAX_LISTED} more" if len(value.nodes) > MAX_LISTED else ""
             raise ModelFormatError(f"{where}: no layer here does what these nodes do: {listed}{more}")
         if isinstance(value, Constant):
             raise ModelFormatError(f"{where}: {brief(output)}: expected an output that depends on the input, found a constant")
@@ -366,8 +373,8 @@ def readable(node: OnnxNode) -> str:
     A node without a name goes by what it makes, or by its operator.
     """
     name = node.name or next(iter(node.outputs), "") or node.op.lower()
-    if not name.startswith("/") or len(name) > MOST_NAME:
-        return name[:MOST_NAME]
+    if not name.startswith("/") or len(name) > MAX_NAME:
+        return name[:MAX_NAME]
     *parts, op = name.strip("/").split("/")
     path: list[str] = []
     for part in parts:

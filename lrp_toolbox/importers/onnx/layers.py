@@ -19,7 +19,7 @@ from .graph import Call, Constant, Converter, Signal, Value
 from .layout import Layout
 
 Border = tuple[tuple[int, int], ...]
-MOST_WINDOW = 1 << 16  # places that a kernel, stride or border spans
+MAX_WINDOW = 1 << 16  # places that a kernel, stride or border spans
 
 # ---- Windows ---------------------------------------------------------------------------------------------------------
 
@@ -27,7 +27,7 @@ MOST_WINDOW = 1 << 16  # places that a kernel, stride or border spans
 def _sizes(call: Call, name: str, places: int, default: Shape | None = None, least: int = 1) -> Shape:
     """One number for each axis of places."""
     value = call.whole(name, None) or default or (1,) * places
-    if len(value) != places or not all(least <= n <= MOST_WINDOW for n in value):
+    if len(value) != places or not all(least <= n <= MAX_WINDOW for n in value):
         call.refuse(f"{name} as {places} whole numbers ≥ {least}", value)
     return value
 
@@ -43,7 +43,7 @@ def _border(call: Call, shape: Shape, kernel: Shape, stride: Shape, dilation: Sh
     if auto not in ("NOTSET", "VALID"):
         call.refuse("auto_pad as NOTSET, VALID, SAME_UPPER or SAME_LOWER", auto)
     pads = (call.whole("pads", None) if auto == "NOTSET" else None) or (0,) * (2 * len(shape))
-    if len(pads) != 2 * len(shape) or not all(0 <= n <= MOST_WINDOW for n in pads):
+    if len(pads) != 2 * len(shape) or not all(0 <= n <= MAX_WINDOW for n in pads):
         call.refuse(f"pads as {2 * len(shape)} whole numbers ≥ 0", pads)
     return tuple(zip(pads[: len(shape)], pads[len(shape) :], strict=True))
 
@@ -696,7 +696,7 @@ def _pad(call: Call) -> Signal:
     pads, value = call.whole("pads", 1), float(call.number("value", _scalar(call, 2, "constant_value", 0.0)))
     rank = x.layout.rank
     axes = call.whole("axes", 3) or tuple(range(rank))
-    if pads is None or len(pads) != 2 * len(axes) or not all(0 <= n <= MOST_WINDOW for n in pads):
+    if pads is None or len(pads) != 2 * len(axes) or not all(0 <= n <= MAX_WINDOW for n in pads):
         call.refuse(f"pads as {2 * len(axes)} whole numbers ≥ 0", pads)
     by_axis = {axis_of(a, rank): (pads[k], pads[k + len(axes)]) for k, a in enumerate(axes)}
     moved = {a: pair for a, pair in by_axis.items() if pair != (0, 0)}
@@ -763,7 +763,7 @@ def _scales(call: Call, old: bool, count: int) -> tuple[float, ...] | None:
         if constant is None or constant.size == 0:
             return None
         a = constant
-    if a.dtype.kind != "f" or a.size != count or not (np.isfinite(a).all() and (a > 0).all() and (a <= MOST_WINDOW).all()):
+    if a.dtype.kind != "f" or a.size != count or not (np.isfinite(a).all() and (a > 0).all() and (a <= MAX_WINDOW).all()):
         call.refuse(f"scales as {count} numbers > 0", a)
     return tuple(float(s) for s in a.reshape(-1))
 

@@ -13,15 +13,18 @@ from typing import Any, Literal
 import numpy as np
 
 from ...data import Preprocessing
-from ...io import Model, ModelFormatError, brief
+from ...io import Logits, Model, ModelFormatError, brief
 from ...kernels.windows import as_pair
 from ...modules import Graph, Scale
 from ...modules.base import Shape
 from ...zoo import class_names
-from ..graph import MOST_NUMBERS, require_size
-from ..preparation import fold
-from .file import MOST_AXES, OnnxFile, read_file
-from .graph import Walk
+from ..assemble import choose
+from ..draft import MAX_NUMBERS
+from ..graph import Node, build
+from ..layout import channel_order
+from ..passes import absorb_input_scaling
+from .file import MAX_AXES, OnnxFile, read_file
+from .graph import Walk, require_size
 from .layers import LAYERS
 from .layout import Layout
 from .patterns import PATTERNS
@@ -30,6 +33,7 @@ File = str | os.PathLike[str]
 Channels = Literal["RGB", "BGR", "L"]
 
 ENDS = ("Softmax", "LogSoftmax", "Sigmoid")  # left off at the end
+MEANING: dict[str, Logits] = {"Softmax": "exclusive", "LogSoftmax": "exclusive", "Sigmoid": "independent"}  # of logits
 REARRANGING = ("Identity", "Dropout", "Cast", "Flatten", "Reshape", "Squeeze", "Unsqueeze")
 
 USUAL: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {  # mean and standard deviation of pixels from 0 to 1
@@ -68,11 +72,12 @@ def read_onnx(
     pixels: Literal[1, 255] | None = None,
     labels: File | Sequence[str] | None = None,
     channels: Channels | None = None,
-    fit: Literal["warp", "crop"] = "warp",
+    fit: Literal["warp", "crop"] | None = None,
     size: tuple[int, int] | None = None,
     output: str | None = None,
     logits: bool = True,
     dtype: Any = np.float32,
+    assumed: dict[str, Any] | None = None,
 ) -> Model:
     """The model of an ONNX file that takes photographs and gives a number for each class.
 
@@ -91,12 +96,13 @@ def read_onnx(
     output : the name of the value that is explained, if the net has several outputs.
     logits : leaves a softmax or sigmoid at the end off, so that the outputs are logits, which can be explained.
     dtype : of the weights.
+    assumed : a dictionary that gets the arguments which neither the caller nor the file decides, and their values.
 
     Raises FileNotFoundError if there is no such file, ModelFormatError if it is not what it should be or holds what this
     toolbox has no layer for (all such nodes are named), ValueError if an argument does not fit the file, and ImportError if
     onnx is not installed.
     """
-    path = Path(file)
+    path, assumed = Path(file), {} if assumed is None else assumed
     stored = read_file(path)
     if len(stored.inputs) != 1:
         names = brief(", ".join(stored.inputs)) if stored.inputs else "none"
@@ -109,18 +115,22 @@ def read_onnx(
         )
     if len(found.output_shape) != 1:
         raise ModelFormatError(f"{path}: output: expected one number for each class, found shape {found.output_shape}")
-    order = channels or ("RGB" if found.shape[2] == 3 else "L")
-    if len(order) != found.shape[2]:
-        raise ValueError(f"channels: expected {found.shape[2]}, as the input of {path} has, got {order}")
-    minus, over, prepared = _preparation(order, mean, std, pixels)
-    divided = Graph([("std", Scale(1 / np.asarray(over)), "input"), *_renamed(found.net)], ("input",))
-    preprocessing, net = fold(Preprocessing((found.shape[0], found.shape[1]), fit, order, minus), divided)
-    net = net.map(lambda a: a.astype(dtype, copy=False))  # type: ignore[assignment]
+    order = channel_order(channels, "RGB", found.shape[2], f"{path}", assumed)
+    minus, over, prepared = _input_scaling(order, mean, std, pixels, assumed)
+    fitted: Literal["warp", "crop"] = choose("fit", fit, None, "warp", assumed)
+    if labels is None:
+        assumed["labels"] = None
+    divided = [("std", Scale(1 / np.asarray(over)), ("input",)), *_renamed(found.net)]
+    made, target = {name: Node(name, reads, module) for name, module, reads in divided}, divided[-1][0]
+    given = Preprocessing((found.shape[0], found.shape[1]), fitted, order, minus)
+    nodes, preprocessing = absorb_input_scaling(made, "input", target, given)
+    net = build(nodes.values(), "input", target, f"{path}").map(lambda a: a.astype(dtype, copy=False))
     ends = f" Its {found.left_off} at the end is left off: the outputs are logits." if found.left_off else ""
     by = f", written by {found.producer}" if found.producer else ""
     summary = f"Imported from {path.name}{by}. {prepared}{ends}"
     classes = class_names(labels, found.output_shape[0])
-    return Model(path.stem, net, classes, preprocessing, summary, card=f"# {path.stem}\n\n{summary}\n")
+    card = f"# {path.stem}\n\n{summary}\n"
+    return Model(path.stem, net, classes, preprocessing, summary, card, logits=MEANING.get(found.left_off))
 
 
 def _renamed(net: Graph) -> list[Any]:
@@ -133,8 +143,8 @@ def _renamed(net: Graph) -> list[Any]:
     return [(names[node.name], node.module, tuple(names[value] for value in node.reads)) for node in net.nodes]
 
 
-def _preparation(
-    order: str, mean: Sequence[float] | None, std: Sequence[float] | None, pixels: int | None
+def _input_scaling(
+    order: str, mean: Sequence[float] | None, std: Sequence[float] | None, pixels: int | None, assumed: dict[str, Any]
 ) -> tuple[tuple[float, ...], tuple[float, ...], str]:
     """Mean and standard deviation of pixels from 0 to 255, and a sentence on them."""
     if pixels not in (None, 1, 255):
@@ -147,11 +157,12 @@ def _preparation(
         given.append(numbers)
     white = pixels or (255 if any(abs(n) > 1 for n in (*given[0], *given[1])) else 1)
     if mean is None and std is None:
-        minus, over, white, assumed = *USUAL[order], 1, "Assumed, since the file does not say it: "
+        minus, over, white, said_by = *USUAL[order], 1, "Assumed, since the file does not say it: "
     else:
-        minus, over, assumed = given[0] or (0.0,) * len(order), given[1] or (1.0,) * len(order), ""
+        minus, over, said_by = given[0] or (0.0,) * len(order), given[1] or (1.0,) * len(order), ""
+    assumed |= {name: value for name, value, asked in (("mean", minus, mean), ("std", over, std)) if asked is None}
     said = "({}) and divided by ({})".format(*(", ".join(f"{n:g}" for n in part) for part in (minus, over)))
-    sentence = f"{assumed}Pixels from 0 to {white} minus {said}."
+    sentence = f"{said_by}Pixels from 0 to {white} minus {said}."
     return tuple(255 / white * n for n in minus), tuple(255 / white * n for n in over), sentence
 
 
@@ -240,7 +251,7 @@ def _shape(
         len(declared) != len(found) or any(n not in (None, m) for n, m in zip(declared, found, strict=True))
     ):
         raise ValueError(f"shape: expected one that fits {declared}, the input of {stored.where}, got {shape}")
-    if not int(samples) < len(found) <= MOST_AXES:
+    if not int(samples) < len(found) <= MAX_AXES:
         raise ModelFormatError(f"{where}: expected an axis of samples and others, found {brief(found)}")
     if samples and found[0] is None:
         found[0] = 1
@@ -264,8 +275,8 @@ def _shape(
             f"{where}: expected sizes, found {brief(found)}; give size=(height, width), or shape= to read_net"
         )
     known = tuple(int(n) for n in found if n is not None)
-    if any(not 1 <= n <= MOST_NUMBERS for n in known):
-        raise ModelFormatError(f"{where}: expected sizes from 1 to {MOST_NUMBERS:,}, found {brief(known)}")
+    if any(not 1 <= n <= MAX_NUMBERS for n in known):
+        raise ModelFormatError(f"{where}: expected sizes from 1 to {MAX_NUMBERS:,}, found {brief(known)}")
     require_size(known, where)
     return known
 

@@ -10,7 +10,7 @@ from ...modules import Module
 from .file import OnnxNode
 from .graph import Call, Constant, Signal, Walk
 
-MOST_FACTORS = 8
+MAX_FACTORS = 8
 
 
 def _number(walk: Walk, name: str) -> float | None:
@@ -25,7 +25,7 @@ def _factors(walk: Walk, name: str) -> tuple[float, list[str]]:
     """A product, taken apart: the numbers in it as one, and the names of the values."""
     number, left = 1.0, [name]
     values: list[str] = []
-    for _ in range(4 * MOST_FACTORS):
+    for _ in range(4 * MAX_FACTORS):
         if not left:
             return number, sorted(values)
         name = left.pop()
