@@ -2,7 +2,6 @@
 
 import re
 
-import numpy as np
 import pytest
 from conftest import ROOT
 from support import blocks
@@ -47,39 +46,6 @@ def test_output_of_the_command(monkeypatch, tmp_path, capsys):
                 assert float(x) == pytest.approx(float(y), rel=0.01)
             elif not number and x not in "+−-":
                 assert x == y
-
-
-def test_a_network_and_a_composite_of_ones_own():
-    rng = np.random.default_rng(0)
-    given = {
-        "w": rng.standard_normal((3, 3, 1, 2)),
-        "b": rng.standard_normal(2),
-        "v": rng.standard_normal((8, 5)),
-        "c": rng.standard_normal(5),
-        "x": rng.uniform(-1, 1, (4, 4, 1)),
-        "R": rng.standard_normal((4, 4, 2)),
-    }
-    exec(block("mine = Composite"), given)
-    assert given["e"].R.shape == (2, 4, 4, 1)
-
-
-def test_exact_arithmetic(capsys):
-    exec(block("Fraction"), {})
-    printed = re.search(r"print\(e\.R.*?#\s+(.*?)     and", README).group(1)
-    assert capsys.readouterr().out.strip() == printed
-
-
-def test_other_methods(capsys):
-    given = {}
-    exec(block("GuidedBackprop").replace('"models/', f'"{ROOT.as_posix()}/models/'), given)
-    assert (given["R"] == given["same"]).all()
-    assert abs(float(capsys.readouterr().out)) < 0.2
-
-
-def test_localisation(data, capsys):
-    exec(block("localisation").replace("../shared/data", data.as_posix()), {})
-    mu, mu_w = (np.fromstring(part, sep=" ") for part in re.findall(r"\[(.*?)\]", capsys.readouterr().out))
-    assert ((mu > 0) & (mu < 1) & (mu_w > mu)).all()
 
 
 def test_rules_on_the_command_line_are_those_of_the_table():

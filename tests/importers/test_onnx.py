@@ -519,7 +519,7 @@ def test_arguments_that_do_not_fit(tmp_path):
     for options, match in (
         ({"mean": (1.0,)}, "mean: expected 3"),
         ({"std": (0.0, 1.0, 1.0)}, "std: expected 3"),
-        ({"channels": "L"}, "channels: expected 3"),
+        ({"channels": "L"}, "channels: expected RGB, BGR or L"),
         ({"size": (5, 5)}, "size: expected 16 × 12"),
         ({"pixels": 7}, "pixels: expected 1 or 255"),
         ({"labels": ["a"]}, "expected 4 names"),
