@@ -33,7 +33,7 @@ from ..backend import Array, namespace, to_numpy
 from ..files import new_file, write_text
 from ..inputs import shape_of_one
 from ..io import ModelFormatError, read_arrays, read_json
-from ..modules import Conv, Dropout, Flatten, Identity, Linear, MaxPool, Module, ReLU, Trace, fuse
+from ..modules import Concatenation, Conv, Dropout, Flatten, Identity, Linear, MaxPool, Module, ReLU, Trace, fuse
 from ..modules.base import Layer
 from .backward import Start, Step, Walk, gradient_step, rewire
 
@@ -155,6 +155,8 @@ def _rectified(net: Module) -> set[str]:
             found.update(reached)
         if isinstance(layer, (Linear, Conv)):
             return frozenset({name})
+        if isinstance(layer, Concatenation):
+            return frozenset().union(*reached)
         return reached if isinstance(layer, PASSING) else frozenset()
 
     net.flow(frozenset(), step)

@@ -37,6 +37,7 @@ class Graph(Module):
     `inputs`: the names of the graph's own inputs. `output`: the node whose output is the graph's; by default the last.
 
     >>> import numpy as np
+    >>> from lrp_toolbox import Linear, ReLU
     >>> w = np.eye(2)
     >>> net = Graph([("a", Linear(w), "input"), ("b", ReLU(), "a"), ("sum", Sum(), ("a", "b"))])
     >>> net(np.asarray([1.0, -2.0]))

@@ -264,7 +264,7 @@ class Conv3D(_OtherAxes):
 
     @staticmethod
     def _tap(w: Any, tap: int) -> Any:
-        return w if w is ONE else as_weights(w).rows(tap)
+        return w if w is ONE else as_weights(w).rows((tap, ...))
 
     def _along_the_depth(self, n: int) -> Iterator[tuple[int, slice, slice]]:
         """For each tap along the depth that sees any of `n` slices: the windows that see some by it, and what they see."""

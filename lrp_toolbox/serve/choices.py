@@ -185,8 +185,8 @@ class Choices:
         single: dict[str, JSON] = {}
         for name, found in members.items():
             found = [layer for layer in found if name != "conv" or layer.depth > flat]
-            usual = Counter(tuple(specs[layer.name].items()) for layer in found).most_common(1)[0][0]
-            groups[name] = dict(usual)
+            several = [tuple(specs[layer.name].items()) for layer in found if specs[layer.name]["rule"] != "zbox"]
+            groups[name] = dict(Counter(several).most_common(1)[0][0]) if several else {"rule": "z"}  # zᴮ is for one layer
             single |= {layer.name: specs[layer.name] for layer in found if specs[layer.name] != groups[name]}
         return {"groups": groups, "flat": flat, "layers": single}
 

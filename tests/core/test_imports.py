@@ -7,7 +7,7 @@ from conftest import ROOT
 PACKAGE = ROOT / "lrp_toolbox"
 LAYERS = [  # from the bottom up; modules of one layer may import each other only within one package
     ("files", "text", "backend"),
-    ("weights",),
+    ("weights", "special"),
     ("kernels",),
     ("terms",),
     ("rules",),

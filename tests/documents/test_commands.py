@@ -39,7 +39,7 @@ def printed(page):
     """The commands in the blocks of a page, as lists of words. "…" stands for the options of the command before."""
     found, before = [], []
     for block in BLOCK.finditer(page.read_text(encoding="utf-8")):
-        for command in COMMAND.finditer(block[1] or block[2]):
+        for command in COMMAND.finditer(block[1] or block[2] or ""):
             text = command[1].replace("\\\n", " ").replace("$SLURM_ARRAY_TASK_ID", "3")
             words = shlex.split(text, comments=True)
             if "…" in words:

@@ -15,7 +15,15 @@ from lrp_toolbox.attribution import parse_composite
 from lrp_toolbox.cli import _parser, main
 
 COMMAND = re.compile(r"^    (lrp (?:[^\\\n]|\\\n)*)|`(lrp [^`]+)`", re.MULTILINE)
-SPOKEN_OF = {"lrp explain", "lrp experiment", "lrp import caffe", "lrp import keras", "lrp import torch"}  # by name only
+SPOKEN_OF = {
+    "lrp explain",
+    "lrp experiment",
+    "lrp import caffe",
+    "lrp import keras",
+    "lrp import torch",
+    "lrp import onnx",
+    "lrp patterns",
+}  # by name only
 
 
 def text(path):

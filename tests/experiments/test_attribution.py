@@ -465,12 +465,12 @@ def test_cam_is_the_relevance_of_the_last_maps():
     [
         (lambda: GradCAM("conv9")(NET, X, 0), "layer: no 'conv9' at the top level; there are conv1, relu1"),
         (lambda: GradCAM("flatten")(NET, X, 0), "layer: expected one that gives a map, got 'flatten', which gives (5,)"),
-        (lambda: GradCAM()(lrp.Linear(np.ones((2, 2))), np.ones(2), 0), "between two parts of a Sequential, got Linear"),
+        (lambda: GradCAM()(lrp.Linear(np.ones((2, 2))), np.ones(2), 0), "Grad-CAM needs a net of several layers, got Linear"),
         (
             lambda: GradCAM()(lrp.Sequential(NET["fc"]), np.ones(5), 0),
             "the last map that a convolution gives, and there is none",
         ),
-        (lambda: GradCAM()(NET[:2], X, 0), "layer: expected one that something follows, got 'relu1', the last"),
+        (lambda: GradCAM()(NET[:2], X, 0), "net: expected one number for each class"),
         (lambda: CAM("pool")(NET, X, 0), "CAM is for nets that end in an average over the whole map"),
         (
             lambda: CAM()(lrp.Sequential([*NET.items(), ("relu", lrp.ReLU())]), X, 0),

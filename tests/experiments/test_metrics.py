@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 import lrp_toolbox as lrp
 from lrp_toolbox.data import VOC
+from lrp_toolbox.kernels import positive_part
 from lrp_toolbox.metrics import (
     Localisation,
     _median,
@@ -159,7 +160,7 @@ def test_a_heatmap_is_relevance_with_its_channels_summed():
     np.testing.assert_array_equal(localisation(R, mask).mu, localisation(R.sum(axis=-1), mask).mu)
     one = np.array([[[2.0, -1.0]], [[-1.0, 2.0]], [[-2.0, 1.0]]])  # sums of 1, 1 and −1
     assert localisation(one, np.array([[True], [False], [True]])).mu == 0.5
-    assert localisation(lrp.backend.positive_part(one), np.array([[True], [False], [True]])).mu == 3 / 5
+    assert localisation(positive_part(one), np.array([[True], [False], [True]])).mu == 3 / 5
 
 
 def test_any_array_module(xp):

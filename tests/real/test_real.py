@@ -118,10 +118,11 @@ def test_vgg16_float32_is_close_to_float64(vgg16, data, val, composite, each_ste
     net, double = vgg16.net, vgg16.net.astype(np.float64)
     x = photo(data, vgg16, val[11][0])
     e = lrp.explain(net, x, 7, composite, keep=["*"])
-    trace = net.trace(x, rule=e.rules.tree)
+    trace = net.trace(x, context=e.rules.context())
     below = [e.R] + [e.layers[name] for name in net.names]
-    for name, layer, t, R_in, rule in zip(net.names, double.children, trace.children, below, e.rules.tree, strict=False):
-        exact = layer.relprop(layer.trace(t.x.astype(np.float64), rule=rule), e.layers[name].astype(np.float64), rule)
+    for name, layer, t, R_in in zip(net.names, double.children, trace.children, below, strict=False):
+        rule = e.rules[name]
+        exact = layer.relprop(layer.trace(t.x.astype(np.float64), context=rule), e.layers[name].astype(np.float64), rule)
         assert abs(R_in - exact).max() <= each_step * abs(exact).max(), name
     exact = lrp.explain(double, x.astype(np.float64), 7, composite).R
     assert abs(e.R - exact).sum() <= whole * abs(exact).sum()
