@@ -198,11 +198,10 @@ def scale_case(rng):
     return Case(lrp.Scale(w, b), integers(rng, 3), integers(rng, 3), W, np.eye(3, dtype=bool), b)
 
 
-weighted_cases = st.one_of(linear_cases(), conv_cases())
-weighted_cases = weighted_cases | conv_cases(lrp.Conv1D) | conv_cases(lrp.Conv3D) | transposed_cases()
-adding_cases = st.one_of(pool_cases(lrp.SumPool), pool_cases(lrp.AvgPool), rngs().map(scale_case))
-adding_cases = adding_cases | pool_cases(lrp.AvgPool1D) | pool_cases(lrp.AvgPool3D) | adaptive_cases()
-adding_cases = adding_cases | resize_cases() | reduce_cases() | affine_cases()
+convolutions = (conv_cases(), conv_cases(lrp.Conv1D), conv_cases(lrp.Conv3D), transposed_cases())
+weighted_cases = st.one_of(linear_cases(), *convolutions)
+pools = (pool_cases(kind) for kind in (lrp.SumPool, lrp.AvgPool, lrp.AvgPool1D, lrp.AvgPool3D))
+adding_cases = st.one_of(rngs().map(scale_case), *pools, adaptive_cases(), resize_cases(), reduce_cases(), affine_cases())
 max_cases = max_pool_cases() | max_pool_cases(lrp.MaxPool1D) | max_pool_cases(lrp.MaxPool3D)
 
 
