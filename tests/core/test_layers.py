@@ -1,0 +1,216 @@
+"""Activations, gates, norms and layers that rearrange: forward against SciPy, JAX or NumPy, gradients, relevance, storage."""
+
+from fractions import Fraction
+
+import jax
+import numpy as np
+import pytest
+import scipy.special
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import integers, rngs
+
+import lrp_toolbox as lrp
+
+jax.config.update("jax_enable_x64", True)
+X = np.random.default_rng(0).standard_normal((2, 4, 6, 4)) * 2
+
+ACTIVATIONS = {  # layer: the same by a library
+    lrp.Sigmoid(): scipy.special.expit,
+    lrp.SiLU(): jax.nn.silu,
+    lrp.GELU(): lambda x: jax.nn.gelu(x, approximate=False),
+    lrp.GELU("tanh"): lambda x: jax.nn.gelu(x, approximate=True),
+    lrp.ELU(0.7): lambda x: jax.nn.elu(x, 0.7),
+    lrp.Softplus(): jax.nn.softplus,
+    lrp.Mish(): jax.nn.mish,
+    lrp.HardSwish(): jax.nn.hard_swish,
+    lrp.HardSigmoid(): jax.nn.hard_sigmoid,
+    lrp.HardSigmoid(0.2, 0.4): lambda x: np.clip(0.2 * x + 0.4, 0, 1),
+    lrp.Clip(-0.5, 1.5): lambda x: np.clip(x, -0.5, 1.5),
+    lrp.Clip(None, 1.0): lambda x: np.minimum(x, 1),
+}
+REARRANGING = {
+    lrp.ChannelShuffle(2): lambda x: x[..., [0, 2, 1, 3]],
+    lrp.Slice(-1, 1, None, 2): lambda x: x[..., 1::2],
+    lrp.Slice(-2, -2, None): lambda x: x[..., -2:, :],
+    lrp.Slice(-3, None, None, -1): lambda x: x[..., ::-1, :, :],
+    lrp.Transpose((-2, -3, -1)): lambda x: x.swapaxes(-2, -3),
+    lrp.Transpose((-1, -3, -2)): lambda x: np.moveaxis(x, -1, -3),
+    lrp.Reshape((6, -1), 3): lambda x: x.reshape(2, 6, 16),
+    lrp.Pad(((2, 1), (0, 3)), "reflect"): lambda x: np.pad(x, ((0, 0), (2, 1), (0, 3), (0, 0)), mode="reflect"),
+    lrp.Pad(((2, 1), (0, 3)), "edge"): lambda x: np.pad(x, ((0, 0), (2, 1), (0, 3), (0, 0)), mode="edge"),
+}
+CONSTANT = lrp.Pad(1, "constant", 2.5)
+NORMS = [
+    lrp.LayerNorm(-1, np.array([1.0, -2.0, 3.0, 0.5]), np.array([1.0, 2.0, 3.0, 4.0])),
+    lrp.LayerNorm((-3, -2, -1), None, None, 1e-3, "detached"),
+    lrp.GroupNorm(2, np.array([1.0, -2.0, 3.0, 0.5]), np.array([1.0, 2.0, 3.0, 4.0]), 1e-3, "detached"),
+    lrp.GroupNorm(4),
+    lrp.InstanceNorm(np.array([1.0, -2.0, 3.0, 0.5]), None, 1e-2, "detached"),
+]
+
+
+def named(layer):
+    return f"{type(layer).__name__}"
+
+
+@pytest.mark.parametrize("layer", [*ACTIVATIONS, *REARRANGING], ids=named)
+def test_forward_is_that_of_a_library(layer, xp):
+    expected = np.asarray((ACTIVATIONS | REARRANGING)[layer](X))
+    there = layer.forward(xp.asarray(X))
+    np.testing.assert_allclose(lrp.to_numpy(there), expected, rtol=1e-12, atol=1e-14)
+    assert (2, *layer.output_shape(X.shape[1:])) == expected.shape
+    for x in (X, abs(X)):
+        if layer.output_is_nonnegative(bool((x >= 0).all())):
+            assert (layer.forward(x) >= 0).all()
+
+
+@pytest.mark.parametrize("layer", ACTIVATIONS, ids=named)
+def test_activations_pass_relevance_and_do_not_overflow(layer):
+    trace, R = layer.trace(X), np.random.default_rng(1).standard_normal(X.shape)
+    np.testing.assert_array_equal(layer.relprop(trace, R, lrp.AlphaBeta(2)), R)
+    with np.errstate(over="raise", invalid="raise"):
+        for dtype in (np.float32, np.float64):
+            y = layer.forward(np.asarray([-1e4, -200.0, 0.0, 200.0, 1e4], dtype))
+            assert np.isfinite(y).all()
+            assert y.dtype == dtype
+
+
+@pytest.mark.parametrize("layer", [*ACTIVATIONS, *REARRANGING, CONSTANT, *NORMS], ids=named)
+def test_gradients_by_finite_differences(layer, xp):
+    rng, h = np.random.default_rng(2), 1e-6
+    g, direction = rng.standard_normal((2, *layer.output_shape(X.shape[1:]))), rng.standard_normal(X.shape)
+    slope = (g * (layer.forward(X + h * direction) - layer.forward(X - h * direction))).sum() / (2 * h)
+    there = layer.to(xp)
+    found = lrp.to_numpy(there.gradient(there.trace(xp.asarray(X)), xp.asarray(g)))
+    np.testing.assert_allclose((found * direction).sum(), slope, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("layer", REARRANGING, ids=named)
+def test_relevance_goes_back_to_where_its_value_came_from(layer):
+    """With values that are numbers of places: a place gets the relevance of all its copies, and nothing is lost."""
+    x = np.arange(96.0).reshape(1, 4, 6, 4) + 1
+    y = layer.forward(x)
+    R = np.random.default_rng(3).standard_normal(y.shape)
+    found = layer.relprop(layer.trace(x), R, lrp.Flat())
+    expected = np.array([R[y == value].sum() for value in x.ravel()]).reshape(x.shape)
+    np.testing.assert_allclose(found, expected, atol=1e-12)
+    assert found.sum() == pytest.approx(R.sum())
+
+
+def test_constants_around_a_map_get_relevance_that_the_ledger_records():
+    net = lrp.Sequential(pad=CONSTANT, sum=lrp.SumPool(3, 1))
+    e = lrp.explain(net, np.ones((1, 1, 1)), None, lrp.Z(), start=np.full((1, 1, 1), 21.0))
+    assert (e.R.item(), e.ledger.entry("pad").padding, e.ledger.rounding) == (1.0, 20.0, 0.0)
+
+
+@pytest.mark.parametrize("norm", NORMS, ids=named)
+def test_norms_have_mean_0_and_variance_1_before_their_constants(norm):
+    x = np.random.default_rng(4).standard_normal((2, 4, 6, 4)) * 3 + 5
+    plain = (norm.forward(x) - (0 if norm.b is None else norm.b)) / (1 if norm.w is None else norm.w)
+    if isinstance(norm, lrp.LayerNorm):
+        over, groups = tuple(norm.over), plain
+    else:
+        n = norm.groups if isinstance(norm, lrp.GroupNorm) else 4
+        over, groups = (1, 2, 4), plain.reshape(2, 4, 6, n, 4 // n)
+    np.testing.assert_allclose(groups.mean(axis=over), 0, atol=1e-12)
+    variance = groups.var(axis=over)
+    assert (variance > 0.99).all()
+    assert (variance <= 1).all()
+
+
+@pytest.mark.parametrize("norm", NORMS, ids=named)
+def test_norms_pass_relevance_or_redistribute_with_a_constant_factor(norm):
+    """The detached form is a linear layer at x: y_j = Σ_i (δ_ij − 1/n) f_j x_i + b_j. Its matrix is found by unit vectors."""
+    x = np.random.default_rng(5).standard_normal((2, 2, 4))
+    net = lrp.Sequential(norm=norm)
+    R = np.random.default_rng(6).standard_normal(norm.forward(x).shape)
+    e = lrp.explain(net, x, None, lrp.Z(), start=R)
+    if norm.relevance == "identity":
+        np.testing.assert_array_equal(e.R, R)
+        return
+    factor = (norm.mean((x - norm.mean(x)) ** 2) + norm.eps) ** -0.5 * (1 if norm.w is None else norm.w) + 0 * x
+    unit = np.eye(16).reshape(16, 2, 2, 4)
+    W = np.stack([((u - norm.mean(u)) * factor).ravel() for u in unit])
+    b = np.zeros(16) if norm.b is None else np.broadcast_to(norm.b, x.shape).ravel()
+    z = x.ravel() @ W + b
+    np.testing.assert_allclose(z, norm.forward(x).ravel())
+    expected = x.ravel() * (W @ (R.ravel() / z))
+    np.testing.assert_allclose(e.R.ravel(), expected, rtol=1e-9, atol=1e-12)
+    assert abs(float(e.ledger.rounding)) < 1e-9 * abs(R / z.reshape(R.shape)).sum()
+
+
+@given(rngs(), st.sampled_from([(2, 3, 4), (1, 1, 4), (4,), (2, 1, 1)]), st.booleans())
+def test_a_gate_gets_nothing_and_the_signal_everything_exactly(rng, gate, first):
+    shape = (2, 3, 4)
+    x, g = integers(rng, *shape), integers(rng, *gate)
+    layer = lrp.Multiply(0 if first else 1)
+    inputs = (x, g) if first else (g, x)
+    y = layer.forward(inputs)
+    expected = x * (g if g.ndim == 3 else g.reshape(1, 1, 4))
+    assert (y == expected).all()
+    assert layer.output_shape(tuple(i.shape for i in inputs)) == shape
+    R = integers(rng, *shape)
+    back = layer.relprop(layer.trace(inputs), R, lrp.AlphaBeta(2))
+    signal, gates = back if first else back[::-1]
+    assert (signal == R).all()
+    assert gates.shape == g.shape
+    assert (gates == 0).all()
+    dx, dg = layer.gradient(layer.trace(inputs), R)[:: 1 if first else -1]
+    assert (dx == R * (g if g.ndim == 3 else g.reshape(1, 1, 4))).all()
+    assert (dg * g).sum() == (R * y).sum() == (dx * x).sum()  # y is linear in each of them
+
+
+def test_a_squeeze_and_excite_block_closes_its_ledger_exactly():
+    exact = np.vectorize(Fraction, otypes=[object])
+    rng = np.random.default_rng(7)
+    net = lrp.Graph(
+        [
+            ("conv", lrp.Conv(integers(rng, 1, 1, 2, 3), integers(rng, 3)), "input"),
+            ("pool", lrp.AvgPool(None), "conv"),
+            ("gate", lrp.Conv(integers(rng, 1, 1, 3, 3), integers(rng, 3)), "pool"),
+            ("scaled", lrp.Multiply(), ("conv", "gate")),
+            ("flat", lrp.Flatten(), "scaled"),
+            ("fc", lrp.Linear(integers(rng, 12, 2), integers(rng, 2)), "flat"),
+        ]
+    )
+    x = exact(rng.integers(-3, 4, (2, 2, 2)))
+    e = lrp.explain(net, x, [0, 1], lrp.Z())
+    assert (e.ledger.rounding == 0).all()
+    assert all((entry.rounding == 0).all() for entry in e.ledger)
+    assert (e.ledger.entry("gate").arriving == 0).all()
+
+
+def test_concatenation_of_tokens_and_layers_of_any_rank():
+    """(tokens, features): dense layers, norms and activations work on any number of axes before the last."""
+    rng = np.random.default_rng(8)
+    net = lrp.Graph(
+        [
+            ("up", lrp.Linear(rng.standard_normal((3, 5)), rng.standard_normal(5)), "input"),
+            ("act", lrp.GELU(), "up"),
+            ("down", lrp.Linear(rng.standard_normal((5, 3))), "act"),
+            ("sum", lrp.Sum(), ("input", "down")),
+            ("norm", lrp.LayerNorm(), "sum"),
+            ("mean", lrp.Mean(-2), "norm"),
+            ("fc", lrp.Linear(rng.standard_normal((3, 2))), "mean"),
+        ]
+    )
+    x = rng.standard_normal((4, 7, 3))
+    R = rng.standard_normal((4, 2))
+    trace = net.trace(x)
+    assert trace.y.shape == (4, 2)
+    assert net.relprop(trace, R, lrp.Epsilon(1e-3)).shape == x.shape
+
+
+STORED = [*ACTIVATIONS, *REARRANGING, CONSTANT, *NORMS]
+
+
+@pytest.mark.parametrize("layer", STORED, ids=named)
+def test_layers_are_stored_and_read(layer, tmp_path):
+    rng, shape = np.random.default_rng(9), layer.output_shape((4, 6, 4))
+    conv, fc = lrp.Conv(rng.standard_normal((1, 1, 3, 4))), lrp.Linear(rng.standard_normal((int(np.prod(shape)), 2)))
+    net = lrp.Sequential(conv, layer, lrp.Flatten(len(shape)), fc).astype("float32")
+    model = lrp.Model("one", net, ("a", "b"), lrp.Preprocessing((4, 6)))
+    again = lrp.load(lrp.save(model, tmp_path / "one"))
+    x = rng.standard_normal((4, 6, 3)).astype("float32")
+    np.testing.assert_array_equal(again.net(x), net(x))
