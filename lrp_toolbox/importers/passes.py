@@ -62,7 +62,7 @@ def absorb_padding(nodes: Nodes) -> Nodes:
         given = tuple(known) if node.module.several_inputs else known[0]
         nonnegative[node.name] = node.module.output_is_nonnegative(given)
         middle, border = inside.get(node.inputs[0], (node.inputs[0], NO_BORDER))
-        if isinstance(node.module, Pad):
+        if isinstance(node.module, Pad) and node.module.mode == "zeros":
             inside[node.name] = middle, plus(border, node.module.padding)  # type: ignore[arg-type]
         padded = _padded(node.module, border, known[0]) if node.inputs[0] in inside else None
         found[node.name] = node if padded is None else replace(node, inputs=(middle,), module=padded)

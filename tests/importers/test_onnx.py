@@ -481,6 +481,7 @@ def test_what_is_at_the_end_is_left_off_and_said_so(tmp_path, last):
     file, made = classifier(tmp_path, last)
     read_model = read_onnx(file, mean=(0, 0, 0), std=(1, 1, 1))
     assert f"Its {last} at the end is left off" in read_model.summary
+    assert read_model.logits == ("independent" if last == "Sigmoid" else "exclusive")
     x = np.random.default_rng(1).random((1, 3, 16, 12)).astype(np.float32)
     z = read_model.net(255 * x[0].transpose(1, 2, 0) * np.float32(read_model.preprocessing.scale))
     z = z if last != "Softmax" else np.exp(z) / np.exp(z).sum()
@@ -493,20 +494,24 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 @pytest.mark.parametrize(
-    ("options", "mean", "std", "says"),
+    ("options", "mean", "std", "told"),
     [
-        ({}, MEAN, STD, "Assumed, since the file does not say it"),
-        ({"mean": MEAN, "std": STD}, MEAN, STD, "Pixels from 0 to 1"),
-        ({"mean": (123.0, 117.0, 104.0)}, (123 / 255, 117 / 255, 104 / 255), (1 / 255,) * 3, "Pixels from 0 to 255"),
-        ({"mean": (0.5,) * 3, "std": (0.5,) * 3}, (0.5,) * 3, (0.5,) * 3, "Pixels from 0 to 1"),
-        ({"mean": (0, 0, 0), "std": (1, 1, 1), "pixels": 255}, (0,) * 3, (1 / 255,) * 3, "Pixels from 0 to 255"),
+        ({}, MEAN, STD, {"mean", "std"}),
+        ({"mean": MEAN, "std": STD}, MEAN, STD, set()),
+        ({"mean": (123.0, 117.0, 104.0)}, (123 / 255, 117 / 255, 104 / 255), (1 / 255,) * 3, {"std"}),
+        ({"std": (0.5,) * 3}, (0,) * 3, (0.5,) * 3, {"mean"}),
+        ({"mean": (0.5,) * 3, "std": (0.5,) * 3}, (0.5,) * 3, (0.5,) * 3, set()),
+        ({"mean": (0, 0, 0), "std": (1, 1, 1), "pixels": 255}, (0,) * 3, (1 / 255,) * 3, set()),
     ],
 )
-def test_photographs_are_prepared_as_the_user_says(tmp_path, options, mean, std, says):
+def test_photographs_are_prepared_as_the_user_says(tmp_path, options, mean, std, told):
     file, made = classifier(tmp_path, "Identity")
     photo = np.random.default_rng(2).integers(0, 256, (16, 12, 3), dtype=np.uint8)
-    found = read_onnx(file, **options)
-    assert says in found.summary
+    assumed = {}
+    found = read_onnx(file, **options, assumed=assumed)
+    assert set(assumed) == {"channels", "fit", "labels", *told}
+    for name, numbers in (("mean", mean), ("std", std)):
+        assert name not in told or np.allclose(assumed[name], 255 * np.asarray(numbers))
     expected = onnxruntime(made, ((photo / 255 - mean) / std).transpose(2, 0, 1)[None])[0]
     np.testing.assert_allclose(found.net(found.prepare(photo)), expected, rtol=1e-3, atol=1e-4 * abs(expected).max())
     saved = lrp.load(lrp.save(found, tmp_path / "model"))

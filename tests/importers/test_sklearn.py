@@ -108,7 +108,7 @@ def test_what_is_not_read_is_said(wine):
         with pytest.raises(TypeError, match="expected one of"):
             from_sklearn(fit(estimator, X[:, :3], y) if hasattr(estimator, "fit") else estimator)
     with pytest.raises(ValueError, match="out_activation_"):
-        from_sklearn(fit(MLPRegressor(loss="poisson", hidden_layer_sizes=(3,), max_iter=5), X, y + 1.0))
+        from_sklearn(fit(MLPRegressor(loss="poisson", hidden_layer_sizes=(3,), max_iter=5, random_state=0), X / 1000, y + 1.0))
     with pytest.raises(ValueError, match="call fit first"):
         from_sklearn(mlp())
     found = from_sklearn(fit(LogisticRegression(max_iter=5), X, y))

@@ -239,7 +239,7 @@ def _node(proto: Any, where: str, folder: Path) -> OnnxNode:
             raise ModelFormatError(f"{here}: expected a value, found a reference to {brief(_text(a.ref_attr_name))}")
         match a.type:
             case onnx.AttributeProto.FLOAT:
-                value: Any = a.f
+                value: Any = float(str(np.float32(a.f)))  # the decimal that was meant: 0.001, and not 0.0010000000474974513
             case onnx.AttributeProto.INT:
                 value = a.i
             case onnx.AttributeProto.STRING:

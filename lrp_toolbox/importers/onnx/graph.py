@@ -28,12 +28,6 @@ MAX_NAME = 200  # letters of a name
 OUTPUT = OnnxNode("output", "output", (), (), {}, None)  # where a layer comes from that no node asks for
 
 
-def require_size(shape: Shape, where: str) -> None:
-    """Raise ModelFormatError, which begins with `where`, if a map of that shape is too large."""
-    if math.prod(shape) > MAX_NUMBERS:
-        raise ModelFormatError(f"{where}: expected a map of at most {MAX_NUMBERS} numbers, found {tuple(shape)}")
-
-
 @dataclass(frozen=True, eq=False)
 class Constant:
     """A value that does not depend on the input."""
@@ -289,7 +283,8 @@ class Walk:
     def enter(self, origin: OnnxNode, module: Module, inputs: Sequence[Signal], layout: Layout) -> Signal:
         shapes = tuple(x.layout.our_shape for x in inputs)
         made = tuple(module.output_shape(shapes if module.several_inputs else shapes[0]))
-        require_size(made, f"{self.file.where}: {origin.label}")
+        if math.prod(made) > MAX_NUMBERS:
+            raise UnsupportedError(f"expected a map of at most {MAX_NUMBERS:,} numbers, found {made}")
         if made != layout.our_shape:
             raise UnsupportedError(f"expected shape {layout.our_shape}, found {made}")
         if len(self.nodes) >= MAX_LAYERS:

@@ -6,7 +6,7 @@ import math
 import os
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,14 +17,12 @@ from ...io import Logits, Model, ModelFormatError, brief
 from ...kernels.windows import as_pair
 from ...modules import Graph, Scale
 from ...modules.base import Shape
-from ...zoo import class_names
-from ..assemble import choose
-from ..draft import MAX_NUMBERS
-from ..graph import Node, build
+from ..assemble import assemble, choose
+from ..draft import MAX_NUMBERS, Draft, Value
+from ..graph import Node
 from ..layout import channel_order
-from ..passes import absorb_input_scaling
 from .file import MAX_AXES, OnnxFile, read_file
-from .graph import Walk, require_size
+from .graph import Walk
 from .layers import LAYERS
 from .layout import Layout
 from .patterns import PATTERNS
@@ -32,8 +30,11 @@ from .patterns import PATTERNS
 File = str | os.PathLike[str]
 Channels = Literal["RGB", "BGR", "L"]
 
-ENDS = ("Softmax", "LogSoftmax", "Sigmoid")  # left off at the end
-MEANING: dict[str, Logits] = {"Softmax": "exclusive", "LogSoftmax": "exclusive", "Sigmoid": "independent"}  # of logits
+ENDS: dict[str, Logits] = {  # what is left off at the end, and what the logits then mean
+    "Softmax": "exclusive",
+    "LogSoftmax": "exclusive",
+    "Sigmoid": "independent",
+}
 REARRANGING = ("Identity", "Dropout", "Cast", "Flatten", "Reshape", "Squeeze", "Unsqueeze")
 
 USUAL: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {  # mean and standard deviation of pixels from 0 to 1
@@ -83,20 +84,22 @@ def read_onnx(
 
     Parameters
     ----------
-    file : .onnx, opset 7 to 24, with one input (sample, channel, height, width) or (sample, height, width, channel).
+    file : .onnx, opset 7 to 28, with one input (sample, channel, height, width) or (sample, height, width, channel).
     mean, std : x = (pixel − mean) / std, one number a channel, in the order of `channels`. The file does not say what they
-        were; the default is torchvision's, (0.485, 0.456, 0.406) and (0.229, 0.224, 0.225), and of grey pictures 0 and 1.
-        The summary says so. Where `std` differs between channels, it joins the weights of the first convolution.
+        were; the default is torchvision's, (0.485, 0.456, 0.406) and (0.229, 0.224, 0.225), and of grey pictures 0 and 1. If
+        only one of them is given, the other is 0 or 1. If `std` differs between channels, it joins the weights of the first
+        convolution: a preprocessing has one scale.
     pixels : whether `mean` and `std` are of pixels from 0 to 1 (torchvision) or from 0 to 255 (Caffe). The default is 1 if
         no number is greater than 1, else 255.
     labels : the names of the classes, or a file that `zoo.read_labels` reads; the default is their numbers.
-    channels : the order of the channels that the net was trained on: RGB, unless it has one channel only, "L".
-    fit : how a photograph becomes that large, see `Preprocessing`.
+    channels : the order of the channels that the net was trained on. The default is RGB, for one channel L.
+    fit : how a photograph gets the size of the input, see `Preprocessing`; the default is "warp".
     size : (height, width) of the input, where the file leaves it open.
     output : the name of the value that is explained, if the net has several outputs.
     logits : leaves a softmax or sigmoid at the end off, so that the outputs are logits, which can be explained.
     dtype : of the weights.
-    assumed : a dictionary that gets the arguments which neither the caller nor the file decides, and their values.
+    assumed : a dictionary that gets the arguments which neither the caller nor the file decides, and their values; `mean` and
+        `std` as of pixels from 0 to 255.
 
     Raises FileNotFoundError if there is no such file, ModelFormatError if it is not what it should be or holds what this
     toolbox has no layer for (all such nodes are named), ValueError if an argument does not fit the file, and ImportError if
@@ -113,57 +116,63 @@ def read_onnx(
             f"{path}: input: expected pictures of 1 or 3 channels, found (height, width, channel) {found.shape}; "
             "read_net reads nets of anything else"
         )
-    if len(found.output_shape) != 1:
-        raise ModelFormatError(f"{path}: output: expected one number for each class, found shape {found.output_shape}")
     order = channel_order(channels, "RGB", found.shape[2], f"{path}", assumed)
-    minus, over, prepared = _input_scaling(order, mean, std, pixels, assumed)
+    minus, over = _input_scaling(order, mean, std, pixels, assumed)
     fitted: Literal["warp", "crop"] = choose("fit", fit, None, "warp", assumed)
-    if labels is None:
-        assumed["labels"] = None
-    divided = [("std", Scale(1 / np.asarray(over)), ("input",)), *_renamed(found.net)]
-    made, target = {name: Node(name, reads, module) for name, module, reads in divided}, divided[-1][0]
-    given = Preprocessing((found.shape[0], found.shape[1]), fitted, order, minus)
-    nodes, preprocessing = absorb_input_scaling(made, "input", target, given)
-    net = build(nodes.values(), "input", target, f"{path}").map(lambda a: a.astype(dtype, copy=False))
-    ends = f" Its {found.left_off} at the end is left off: the outputs are logits." if found.left_off else ""
+    draft, y = _with_std(found, over)
     by = f", written by {found.producer}" if found.producer else ""
-    summary = f"Imported from {path.name}{by}. {prepared}{ends}"
-    classes = class_names(labels, found.output_shape[0])
-    card = f"# {path.stem}\n\n{summary}\n"
-    return Model(path.stem, net, classes, preprocessing, summary, card, logits=MEANING.get(found.left_off))
+    ends = f". Its {found.left_off} at the end is left off: the outputs are logits" if found.left_off else ""
+    model = assemble(
+        draft,
+        y,
+        Preprocessing((found.shape[0], found.shape[1]), fitted, order, minus),
+        labels,
+        where=f"{path}",
+        name=path.stem,
+        origin=f"Imported from {path.name}{by}{ends}",
+        dtype=np.dtype(dtype),
+        assumed=assumed,
+        logits=False,  # what is at the end is left off by `net_of`
+    )
+    return replace(model, logits=ENDS.get(found.left_off))
 
 
-def _renamed(net: Graph) -> list[Any]:
-    """The nodes of a net that reads "std" instead of its input; a node that has that name gets another."""
-    taken = {"input", *net.names}
-    names = {name: name for name in net.names}
-    if "std" in names:
-        names["std"] = next(n for k in range(2, len(taken) + 3) if (n := f"std_{k}") not in taken)
-    names[net.inputs[0]] = "std"
-    return [(names[node.name], node.module, tuple(names[value] for value in node.reads)) for node in net.nodes]
+def _with_std(found: Net, over: Sequence[float]) -> tuple[Draft, Value]:
+    """The nodes of a net behind a division by `over`, and its output."""
+    net = found.net
+    [source] = net.inputs
+    draft = Draft(Value(source, found.shape))
+    first = next(name for k in range(len(net) + 1) if (name := f"std{k or ''}") not in net.names)
+    draft.add(first, draft.source, Scale(1 / np.asarray(over)))
+    for node in net.nodes:
+        reads = tuple(first if value == source else value for value in node.reads)
+        draft.nodes[node.name] = Node(node.name, reads, node.module)
+    return draft, Value(net.output, found.output_shape)
 
 
 def _input_scaling(
     order: str, mean: Sequence[float] | None, std: Sequence[float] | None, pixels: int | None, assumed: dict[str, Any]
-) -> tuple[tuple[float, ...], tuple[float, ...], str]:
-    """Mean and standard deviation of pixels from 0 to 255, and a sentence on them."""
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of pixels from 0 to 255."""
     if pixels not in (None, 1, 255):
         raise ValueError(f"pixels: expected 1 or 255, the value of white, got {pixels!r}")
-    given: list[tuple[float, ...]] = []
+    given: dict[str, tuple[float, ...]] = {}
     for name, value, least in (("mean", mean, -math.inf), ("std", std, 0.0)):
-        numbers = () if value is None else tuple(float(n) for n in value)
-        if value is not None and (len(numbers) != len(order) or not all(math.isfinite(n) and n > least for n in numbers)):
+        if value is None:
+            continue
+        given[name] = tuple(float(n) for n in value)
+        if len(given[name]) != len(order) or not all(math.isfinite(n) and n > least for n in given[name]):
             raise ValueError(f"{name}: expected {len(order)} numbers{' > 0' * (name == 'std')}, one a channel, got {value!r}")
-        given.append(numbers)
-    white = pixels or (255 if any(abs(n) > 1 for n in (*given[0], *given[1])) else 1)
-    if mean is None and std is None:
-        minus, over, white, said_by = *USUAL[order], 1, "Assumed, since the file does not say it: "
-    else:
-        minus, over, said_by = given[0] or (0.0,) * len(order), given[1] or (1.0,) * len(order), ""
-    assumed |= {name: value for name, value, asked in (("mean", minus, mean), ("std", over, std)) if asked is None}
-    said = "({}) and divided by ({})".format(*(", ".join(f"{n:g}" for n in part) for part in (minus, over)))
-    sentence = f"{said_by}Pixels from 0 to {white} minus {said}."
-    return tuple(255 / white * n for n in minus), tuple(255 / white * n for n in over), sentence
+    white = pixels or (255 if any(abs(n) > 1 for numbers in given.values() for n in numbers) else 1)
+    usual = USUAL[order] if not given else ((0.0,) * len(order), (1.0,) * len(order))
+    white = white if given else 1
+    found = []
+    for name, default in zip(("mean", "std"), usual, strict=True):
+        numbers = tuple(255 / white * n for n in given.get(name, default))
+        if name not in given:
+            assumed[name] = numbers
+        found.append(numbers)
+    return found[0], found[1]
 
 
 def read_net(
@@ -277,7 +286,8 @@ def _shape(
     known = tuple(int(n) for n in found if n is not None)
     if any(not 1 <= n <= MAX_NUMBERS for n in known):
         raise ModelFormatError(f"{where}: expected sizes from 1 to {MAX_NUMBERS:,}, found {brief(known)}")
-    require_size(known, where)
+    if math.prod(known) > MAX_NUMBERS:
+        raise ModelFormatError(f"{where}: expected a map of at most {MAX_NUMBERS:,} numbers, found {known}")
     return known
 
 
