@@ -320,6 +320,20 @@ def test_old_and_new_ways_to_write_the_same(opset):
     assert kinds(net)[:2] == ["Conv", "ClippedReLU"]  # zeros around the map are the convolution's own padding
 
 
+def test_a_border_that_copies_its_map_stays(tmp_path):
+    rng = np.random.default_rng(0)
+    constants = {"pads": np.asarray([0, 0, 2, 1, 0, 0, 1, 2]), "w": w(rng, 4, 3, 3, 3)}
+    for mode, expected in (("edge", ["Pad", "Conv"]), ("reflect", ["Pad", "Conv"]), ("constant", ["Conv"])):
+        nodes = [("Pad", ["x", "pads"], ["p"], {"mode": mode}), ("Conv", ["p", "w"], ["c"])]
+        nodes += [("GlobalAveragePool", ["c"], ["g"]), ("Flatten", ["g"], ["y"])]
+        made = model(nodes, constants)
+        x = rng.standard_normal((1, 3, 8, 8)).astype(np.float32)
+        assert kinds(agree(made, x))[:-2] == expected
+        found = read_onnx(save(tmp_path, made), mean=(0, 0, 0), std=(1, 1, 1), pixels=255)
+        y = found.net(np.ascontiguousarray(x[0].transpose(1, 2, 0)))
+        np.testing.assert_allclose(y, onnxruntime(made, x)[0], rtol=1e-3, atol=1e-5)
+
+
 def test_activations_that_are_written_out():
     rng = np.random.default_rng(0)
     x = 3 * rng.standard_normal((2, 5)).astype(np.float32)

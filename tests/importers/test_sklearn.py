@@ -7,6 +7,7 @@ import pytest
 
 pytest.importorskip("sklearn")
 
+from conftest import ROOT
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_wine
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.exceptions import ConvergenceWarning
@@ -100,6 +101,19 @@ def test_relevance_of_the_features_adds_up_to_the_logit(wine):
     z = found.prepare(wine.data[0]) * linear[-1].coef_[2]  # what each feature adds
     share = z / (z.sum() + linear[-1].intercept_[2])
     np.testing.assert_allclose(e.R, share * linear.decision_function(wine.data[:1])[0, 2], rtol=1e-9)
+
+
+def test_the_page_on_it_can_be_typed(monkeypatch):
+    """Its code runs, and its bars are drawn."""
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    page = (ROOT / "docs" / "howto" / "onnx.md").read_text(encoding="utf-8").partition("## From scikit-learn")[2]
+    code = "\n".join(line[4:] for line in page.splitlines() if line.startswith("    ") or not line)
+    names = {}
+    exec(code, names)
+    assert names["model"].classes == ("malignant",)
+    assert closes(names["e"], 1e-9)
+    assert len(names["plt"].gca().patches) == 8
+    names["plt"].close("all")
 
 
 def test_what_is_not_read_is_said(wine):
