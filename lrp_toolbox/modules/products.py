@@ -123,6 +123,10 @@ class Affine(LinearModule):
     def axes(self) -> int:  # type: ignore[override]
         return max(len(a.shape) for a in (self.w, self.b) if a is not None)
 
+    @property
+    def input_axes(self) -> int | None:
+        return None  # x may have more axes
+
     def forward(self, x: Array) -> Array:
         if self.b is not None:
             backend.require_same("x", x, "Affine.b", self.b)

@@ -115,6 +115,10 @@ class Slice(_Rearranging):
     def axes(self) -> int:  # type: ignore[override]
         return -self.axis
 
+    @property
+    def input_axes(self) -> int | None:
+        return None  # x may have more axes
+
     def _index(self) -> tuple[object, ...]:
         return (..., slice(self.start, self.stop, self.step), *(slice(None),) * (-self.axis - 1))
 
@@ -152,6 +156,10 @@ class Transpose(_Rearranging):
     @property
     def axes(self) -> int:  # type: ignore[override]
         return len(self.order)
+
+    @property
+    def input_axes(self) -> int | None:
+        return None  # x may have more axes
 
     def forward(self, x: Array) -> Array:
         self._features(x.shape)

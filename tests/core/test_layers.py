@@ -202,6 +202,18 @@ def test_concatenation_of_tokens_and_layers_of_any_rank():
     assert net.relprop(trace, R, lrp.Epsilon(1e-3)).shape == x.shape
 
 
+@pytest.mark.parametrize(
+    "layer", [lrp.Slice(-2, 1), lrp.Affine(np.ones(4)), lrp.Transpose((-2, -1)), lrp.LayerNorm()], ids=named
+)
+def test_one_map_is_explained_by_nets_that_begin_with_any_layer(layer):
+    """What tells how many axes an input has is the first layer that has to know."""
+    shape = layer.output_shape((4, 4, 4))
+    conv = lrp.Conv(np.ones((*shape[:2], shape[2], 2)))
+    net = lrp.Sequential(layer, conv, lrp.Flatten())
+    assert net.input_axes == 3
+    assert lrp.explain(net, np.ones((4, 4, 4)), 0, lrp.Z()).R.shape == (4, 4, 4)
+
+
 STORED = [*ACTIVATIONS, *REARRANGING, CONSTANT, *NORMS]
 
 

@@ -132,6 +132,11 @@ def provide_import(command, folder, importers):
         file = folder / command[3]
         file.write_bytes((ROOT / "tests" / "importers" / "keras_files" / f"nested{file.suffix}").read_bytes())
         classes = len(importers("lrp_toolbox.importers.keras").read_keras(file).classes)
+    elif framework == "onnx":
+        files, rng = importers("onnx_files"), np.random.default_rng(0)
+        layers = [("Conv", ["x", "w"], ["a"]), ("GlobalAveragePool", ["a"], ["b"]), ("Flatten", ["b"], ["y"])]
+        weights = {"w": rng.standard_normal((classes, 3, 3, 3), np.float32)}
+        files.save(folder, files.model(layers, weights, x=(1, 3, 12, 12)), command[3])
     else:
         files = importers("test_torch")
         files.saved(files.network(Path(command[3]).stem, classes=classes)[0], folder / command[3])
