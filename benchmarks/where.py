@@ -16,9 +16,10 @@ from pathlib import Path
 from statistics import median
 
 import numpy as np
-from lrp_toolbox.modules.windows import Windows
 
 from lrp_toolbox.kernels import cpu
+from lrp_toolbox.kernels.windows import Windows
+from lrp_toolbox.weights import Given
 
 from . import nets
 from .__main__ import ROOT
@@ -89,7 +90,7 @@ def layer(channels: int, outputs: int, size: int, runs: int) -> str:
     x = rng.standard_normal((1, size, size, channels), dtype=np.float32)
     w = rng.standard_normal((3, 3, channels, outputs), dtype=np.float32)
     matrix, y = w.reshape(-1, outputs), np.empty((size, size, outputs), np.float32)
-    tiles = cpu._tiles(1, size, size, matrix, least=1)
+    tiles = cpu._tiles(1, size, size, matrix, minimum=1)
 
     def products(tile):
         out = y[tile[1]].reshape(-1, outputs)
@@ -100,7 +101,7 @@ def layer(channels: int, outputs: int, size: int, runs: int) -> str:
         cpu._scratch("written out", view.shape, x.dtype)[...] = view
 
     parts = (
-        lambda: cpu.correlate(x, w, windows, 1),
+        lambda: cpu.correlate(x, Given(w), windows, 1),
         lambda: cpu.spread(products, tiles),
         lambda: cpu.spread(copies, tiles),
     )

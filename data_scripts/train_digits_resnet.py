@@ -81,7 +81,8 @@ def main() -> None:
         net.eval()
         with torch.no_grad():
             right = sum(
-                (net(t[:, None].float() / 255).argmax(1) == a).sum() for t, a in zip(tests.split(500), answers.split(500))
+                (net(t[:, None].float() / 255).argmax(1) == a).sum()
+                for t, a in zip(tests.split(500), answers.split(500), strict=True)
             )
         print(f"epoch {epoch + 1}: {int(right)} of {len(tests)} test digits")
         net.train()

@@ -13,7 +13,7 @@ import numpy as np
 
 from . import npz, render
 from .attribution import LRP, parse_method
-from .attribution.base import Method, settle
+from .attribution.base import Method, explained_outputs
 from .cli import DEFAULT_METHOD, MEANING
 from .console import say
 from .data import read_photo
@@ -68,7 +68,9 @@ def run(arguments: argparse.Namespace) -> None:
     specs = arguments.method or [DEFAULT_METHOD]
     targets = [int(t) if t.isdecimal() else t for t in arguments.target or ["top"]]
     question = Question(model, specs, [_method(spec, model) for spec in specs], targets)
-    settle(np.zeros(len(model.classes), np.float32), targets, model.classes)  # refuses classes that the model does not have
+    explained_outputs(
+        np.zeros(len(model.classes), np.float32), targets, model.classes
+    )  # refuses classes that the model does not have
     if len(photos) > 1:
         for photo in photos:
             read_photo(photo)
@@ -128,7 +130,7 @@ def _explain(question: Question, path: Path, picture: Path, numbers: Path | None
     x = model.prepare(photo)
     found = [_answer(spec, method, question, x) for spec, method in zip(question.specs, question.methods, strict=True)]
     explained = next((e for e in found if isinstance(e, Explanation)), None)
-    outputs = explained or settle(model.net.forward(x), question.targets, model.classes)
+    outputs = explained or explained_outputs(model.net.forward(x), question.targets, model.classes)
     answer = Answer(path, found, outputs)
 
     figure = render.montage(

@@ -36,7 +36,7 @@ from .rules import Rule
 FORMAT = 1
 Logits = Literal["independent", "exclusive"]
 SAYS_YES = {"independent": "to every class with a logit above 0", "exclusive": "to the class with the largest logit"}
-MOST_TEXT = 1 << 26  # bytes of JSON
+MAX_TEXT = 1 << 26  # bytes of JSON
 LARGE = 1 << 26  # bytes of weights from which on they are not compressed: VGG-16 would take a minute, to be 7 % smaller
 TYPES: dict[str, type[Module]] = {
     name: cls for name in modules.__all__ if isinstance(cls := getattr(modules, name), type) and issubclass(cls, Module)
@@ -247,7 +247,7 @@ def read_at_most(file: Path, most: int) -> bytes:
 
 def read_json(file: Path) -> dict[str, Any]:
     """The object in a JSON file. Raises ModelFormatError if there is none."""
-    content = read_at_most(file, MOST_TEXT)
+    content = read_at_most(file, MAX_TEXT)
     try:
         spec = json.loads(content)
     except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:

@@ -37,7 +37,7 @@ class Method:
         return self.title + (f" ({', '.join(own)})" if own else "")
 
 
-def settle(y: Array, target: Targets, classes: Any) -> Explanation:
+def explained_outputs(y: Array, target: Targets, classes: Any) -> Explanation:
     """The outputs y, explained by themselves: `.target` are the classes that are meant, `.R` has y there and 0 elsewhere."""
     return explain(Identity(), y, target, Z(), classes=classes)
 

@@ -23,7 +23,7 @@ from ..explain import Targets, explain
 from ..inputs import Classifier, net_and_classes, shape_of_one
 from ..modules import Module
 from .backward import NO_RULES, Gradient
-from .base import Method, across_targets, forward, same_for_all, settle
+from .base import Method, across_targets, explained_outputs, forward, same_for_all
 
 AT_A_TIME = 16  # copies of x that are held at a time
 
@@ -32,7 +32,7 @@ def _mean_gradient(net: Module | Classifier, x: Array, target: Targets, copies: 
     """The gradient of the target, which is decided at x, on average over copies of x (sample, …) that were moved."""
     module, classes = net_and_classes(net)
     shape = shape_of_one(module, x)
-    index = settle(forward(module, x), target, classes).target
+    index = explained_outputs(forward(module, x), target, classes).target
     assert index is not None
     n = x.shape[0] if x.ndim > len(shape) else 1
     own, rewired, xp = index.reshape(n, -1), Gradient().rewired(module), namespace(x)
@@ -115,8 +115,8 @@ class IntegratedGradients(Method):
     def missing(self, net: Module | Classifier, x: Array, target: Targets, R: Array) -> Array:
         """y_t(x) − y_t(x₀) − Σ R for each sample and target: the error of the integral. 0 would be complete."""
         module, classes = net_and_classes(net)
-        e = settle(forward(module, x), target, classes)
-        at_baseline = settle(forward(module, x * 0 + self.baseline), same_for_all(e), None)
+        e = explained_outputs(forward(module, x), target, classes)
+        at_baseline = explained_outputs(forward(module, x * 0 + self.baseline), same_for_all(e), None)
         xp, axes = namespace(x), tuple(range(-len(shape_of_one(module, x)), 0))
         difference = xp.sum(e.R, axis=-1) - xp.reshape(xp.sum(at_baseline.R, axis=-1), e.R.shape[:-1])
         return difference - xp.sum(R, axis=axes)
@@ -147,7 +147,7 @@ class Occlusion(Method):
         shape = shape_of_one(module, x)
         if len(shape) != 3:
             raise ValueError(f"x: Occlusion covers squares of (height, width, channel), got shape {tuple(x.shape)}")
-        e = settle(forward(module, x), target, classes)
+        e = explained_outputs(forward(module, x), target, classes)
         assert e.target is not None
         samples = x if x.ndim > 3 else x[None, ...]
         index = e.target.reshape(samples.shape[0], -1)

@@ -11,7 +11,7 @@ from ..backend import Array, like, namespace
 from ..explain import Targets
 from ..inputs import Classifier, net_and_classes, shape_of_one
 from ..modules import Module
-from .base import Method, settle
+from .base import Method, explained_outputs
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Uniform(Method):
         shape = shape_of_one(module, x)
         lead = tuple(x.shape[: x.ndim - len(shape)])
         y = backend.zeros((*lead, *module.output_shape(shape)), x)  # the outputs make no difference
-        index = settle(y, target, classes).target
+        index = explained_outputs(y, target, classes).target
         assert index is not None
         each = backend.zeros((*index.shape, *shape), x) + like(1, x) / math.prod(shape)
         return namespace(x).astype(each, x.dtype)

@@ -2,8 +2,11 @@
 
 import ast
 import re
+import subprocess
+import sys
 import tomllib
 
+import pytest
 from conftest import ROOT
 
 import lrp_toolbox
@@ -58,3 +61,10 @@ def test_the_workflow_begins_with_the_oldest_python_that_the_package_takes():
     versions = re.findall(r'"(3\.\d+)"', text(".github/workflows/ci.yml"))
     assert versions == ["3.11", "3.12", "3.13", "3.14"]
     assert tomllib.loads(text("pyproject.toml"))["project"]["requires-python"] == f">={versions[0]}"
+
+
+@pytest.mark.parametrize("command", ["benchmarks", "benchmarks.where", "benchmarks.imports", "benchmarks.compare_onnx"])
+def test_benchmarks_begin(command):
+    """They are not run here, but what they import is there."""
+    code = f"import importlib; importlib.import_module({command + ('.__main__' if command == 'benchmarks' else '')!r})"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=60)
