@@ -16,7 +16,7 @@ import safetensors.numpy
 
 from lrp_toolbox import zoo
 
-TESTS = Path(__file__).resolve().parent.parent / "tests"
+TESTS = Path(__file__).resolve().parent.parent / "tests" / "importers"
 sys.path.insert(0, str(TESTS))
 import caffe_files  # noqa: E402
 
