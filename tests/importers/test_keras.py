@@ -21,7 +21,7 @@ from lrp_toolbox.io import ModelFormatError, load, save
 
 KERAS_2 = Path(__file__).parent / "keras_files"
 NETS = ["convolutions", "separable", "pooling", "global_max", "activations", "normalised", "padded", "branches", "operators",
-        "nested", "rescaled", "rescaled_within", "grey", "dense", "any_size", "wide"]  # fmt: skip
+        "gated", "nested", "rescaled", "rescaled_within", "grey", "dense", "any_size", "wide"]  # fmt: skip
 SIZES = {"dense": (4, 4), "any_size": (7, 7)}  # of pictures, where the file does not say
 
 

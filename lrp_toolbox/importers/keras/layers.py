@@ -12,6 +12,7 @@ import numpy as np
 from ...backend import Array
 from ...io import brief
 from ...modules import (
+    ELU,
     AvgPool,
     BatchNorm,
     ClippedReLU,
@@ -22,13 +23,18 @@ from ...modules import (
     LeakyReLU,
     Linear,
     MaxPool,
+    Mish,
     Module,
+    Multiply,
     Pad,
     PReLU,
     ReLU,
+    Reshape,
     Scale,
     Sigmoid,
+    SiLU,
     SoftMax,
+    Softplus,
     Sum,
     Tanh,
 )
@@ -225,6 +231,10 @@ def _leaky_relu_of(layer: LayerConfig) -> Module:
     return LeakyReLU(layer.number("alpha" if "alpha" in layer.config else "negative_slope", 0.3))
 
 
+def _elu(net: Net, layer: LayerConfig, x: Value) -> Value:
+    return net.add(layer.name, ELU(layer.number("alpha", 1.0)), x)
+
+
 def _prelu(net: Net, layer: LayerConfig, x: Value) -> Value:
     shared = layer.config.get("shared_axes") or []
     if not isinstance(shared, list) or not all(axis in range(1, len(x.shape) + 1) for axis in shared):
@@ -246,17 +256,21 @@ def _softmax_of(layer: LayerConfig, shape: Shape) -> Module:
 
 
 def _flatten(net: Net, layer: LayerConfig, x: Value) -> Value:
-    return net.add(layer.name, Flatten(), x) if len(x.shape) == 3 else x
+    return net.add(layer.name, Flatten(len(x.shape)), x) if len(x.shape) > 1 else x
 
 
 def _reshape(net: Net, layer: LayerConfig, x: Value) -> Value:
-    """Only a reshape that changes nothing or flattens."""
-    target = layer.config.get("target_shape")
+    target: Any = layer.config.get("target_shape")  # of any type: Reshape checks it
     if target in ([-1], [math.prod(x.shape)]):
         return _flatten(net, layer, x)
-    if target != list(x.shape):
-        layer.refuse("target_shape", f"that of what comes in, {x.shape}, or one number")
-    return x
+    if target == list(x.shape):
+        return x
+    try:
+        reshape = Reshape(target, len(x.shape))
+        reshape.output_shape(x.shape)
+    except (TypeError, ValueError):
+        layer.refuse("target_shape", f"as many numbers as come in, {x.shape}")
+    return net.add(layer.name, reshape, x)
 
 
 def _unchanged(net: Net, layer: LayerConfig, x: Value) -> Value:
@@ -271,6 +285,18 @@ def _add(net: Net, layer: LayerConfig, inputs: Sequence[Value]) -> Value:
     if len({x.shape for x in inputs}) != 1:
         layer.fail(f"expected inputs of one shape, found {', '.join(str(x.shape) for x in inputs) or 'none'}")
     return net.join(layer, Sum(), inputs, inputs[0].shape)
+
+
+def _multiply(net: Net, layer: LayerConfig, inputs: Sequence[Value]) -> Value:
+    """A signal and its gates: the signal is the first input that has the shape of the product."""
+    try:
+        shape = Multiply().output_shape(tuple(x.shape for x in inputs))
+        signal = [x.shape for x in inputs].index(shape)
+    except ValueError:
+        layer.fail(
+            f"expected one input, and others that broadcast to it, found {', '.join(str(x.shape) for x in inputs) or 'none'}"
+        )
+    return net.join(layer, Multiply(signal), inputs, shape)
 
 
 def _concatenate(net: Net, layer: LayerConfig, inputs: Sequence[Value]) -> Value:
@@ -296,6 +322,7 @@ LAYERS: dict[str, Converter] = {
     "ReLU": _relu,
     "LeakyReLU": _leaky_relu,
     "PReLU": _prelu,
+    "ELU": _elu,
     "Softmax": _softmax,
     "ZeroPadding2D": _zero_padding,
     "Flatten": _flatten,
@@ -314,7 +341,11 @@ LAYERS: dict[str, Converter] = {
     "RandomTranslation": _unchanged,
     "RandomZoom": _unchanged,
 }
-JOINS: dict[str, Callable[[Net, LayerConfig, Sequence[Value]], Value]] = {"Add": _add, "Concatenate": _concatenate}
+JOINS: dict[str, Callable[[Net, LayerConfig, Sequence[Value]], Value]] = {
+    "Add": _add,
+    "Multiply": _multiply,
+    "Concatenate": _concatenate,
+}
 
 ACTIVATIONS: dict[str, Callable[[], Module]] = {
     "relu": ReLU,
@@ -322,6 +353,11 @@ ACTIVATIONS: dict[str, Callable[[], Module]] = {
     "leaky_relu": lambda: LeakyReLU(0.2),
     "sigmoid": Sigmoid,
     "tanh": Tanh,
+    "silu": SiLU,
+    "swish": SiLU,
+    "elu": ELU,
+    "softplus": Softplus,
+    "mish": Mish,
 }
 
 

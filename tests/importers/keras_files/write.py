@@ -144,6 +144,19 @@ def operators():
     return inputs, L.Dense(3)(L.Flatten()(x + L.Conv2D(4, 3, padding="same", activation="relu", name="second")(x)))
 
 
+def gated():
+    """Squeeze and excite, and activations other than ReLU."""
+    inputs = L.Input((6, 5, 3))
+    x = L.Conv2D(4, 3, padding="same", activation="swish", name="signal")(inputs)
+    y = L.GlobalAveragePooling2D(name="squeeze")(x)
+    y = L.Reshape((1, 1, 4), name="as_map")(y)
+    y = L.Conv2D(2, 1, activation="elu", name="reduce")(y)
+    y = L.Conv2D(4, 1, activation="sigmoid", name="expand")(y)
+    x = L.Multiply(name="gate")([x, y])
+    x = L.ELU(alpha=0.5)(L.Conv2D(4, 2, activation="softplus", name="soft")(x))
+    return inputs, L.Dense(3, activation="softmax", name="logits")(L.Flatten()(L.Reshape((5, -1))(x)))
+
+
 def nested():
     """A frozen functional model and a Sequential within, the one called twice, as in transfer learning."""
     a = L.Input((5, 5, 3))
@@ -204,8 +217,8 @@ def wide():
     return [L.Input((2, 2, 1)), L.Conv2D(2, 1), *many, L.Flatten(), L.Dense(2)]
 
 
-NETS = [convolutions, separable, pooling, global_max, activations, normalised, padded, branches, operators, nested, rescaled,
-        rescaled_within, grey, dense, any_size, wide]  # fmt: skip
+NETS = [convolutions, separable, pooling, global_max, activations, normalised, padded, branches, operators, gated, nested,
+        rescaled, rescaled_within, grey, dense, any_size, wide]  # fmt: skip
 
 
 def model_of(net):
