@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from . import backend
+from . import backend, kernels
 from .backend import Array, namespace
 from .composites import Composite, RuleTable
 from .explanation import Explanation
@@ -86,16 +86,17 @@ def explain(
     pieces: list[list[_Piece]] = []
     samples_at_a_time, targets_at_a_time = _sizes(table, X)
     for rows in _slices(X.shape[0], samples_at_a_time):
-        trace = module.trace(X[rows, ...], context=table.context())
-        if index is not None:
-            index[rows] = np.where(index[rows] == TOP, _top(trace.y), index[rows])
-            R = start_relevance(trace.y, index[rows], start)
-        else:
-            R = given[rows, ...]
-        y, columns = trace.y, _slices(targets, targets_at_a_time)
-        row = []
-        for some in columns:
-            row.append(_walk_back(module, trace, y, R[:, some, ...], table, keep, release=some is columns[-1]))
+        with kernels.turn(X):
+            trace = module.trace(X[rows, ...], context=table.context())
+            if index is not None:
+                index[rows] = np.where(index[rows] == TOP, _top(trace.y), index[rows])
+                R = start_relevance(trace.y, index[rows], start)
+            else:
+                R = given[rows, ...]
+            y, columns = trace.y, _slices(targets, targets_at_a_time)
+            row = []
+            for some in columns:
+                row.append(_walk_back(module, trace, y, R[:, some, ...], table, keep, release=some is columns[-1]))
         pieces.append(row)
 
     axes: tuple[int | slice, ...] = (slice(None) if batched else 0, slice(None) if several else 0)

@@ -67,9 +67,13 @@ class Input:
     def __init__(self, array: Array, nonneg: bool = False):
         self.array, self.nonneg = array, nonneg
 
-    @cached_property
+    @property
     def pos(self) -> Input:
-        return self if self.nonneg else Input(positive_part(self.array), nonneg=True)
+        return self if self.nonneg else self._pos
+
+    @cached_property
+    def _pos(self) -> Input:  # never `self`: arrays in a cycle of references would be freed late
+        return Input(positive_part(self.array), nonneg=True)
 
     @cached_property
     def neg(self) -> Input | _Zero:

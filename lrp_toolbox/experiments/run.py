@@ -33,7 +33,7 @@ from tqdm import tqdm
 
 from .. import __version__
 from ..data import Item
-from ..kernels.cpu import threads
+from ..kernels.threads import threads
 from .measure import Measurement, wanted
 from .store import Found, Store
 

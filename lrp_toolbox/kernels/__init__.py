@@ -11,13 +11,14 @@ formulas that work on each element by itself.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from ..backend import Array, Number, like, namespace, smallest_divisor
-from . import cpu, gpu, plain
+from . import cpu, gpu, plain, threads
 
 FAST = {"numpy": cpu, "cupy": gpu}
 DTYPES = (np.float32, np.float64, np.bool_)  # of the arrays they are for: floats, and masks
@@ -28,6 +29,11 @@ def of(*arrays: Array) -> ModuleType:
     owners = {type(a).__module__.partition(".")[0] for a in arrays}
     fast = FAST.get(owners.pop(), plain) if len(owners) == 1 else plain
     return fast if fast is not plain and all(a.dtype in DTYPES for a in arrays) else plain
+
+
+def turn(x: Array) -> AbstractContextManager[None]:
+    """The turn of an explanation of x: on the CPU, as many are under way at once as there are threads (see `threads.turn`)."""
+    return threads.turn() if of(x) is cpu else nullcontext()
 
 
 def elementwise(f: Callable[..., Array], *arrays: Array) -> Array:

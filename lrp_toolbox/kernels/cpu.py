@@ -4,29 +4,23 @@ A convolution is a matrix product once every window is written out as a row (im2
 fit the cache; a tile of rows does, and BLAS reads it from there. The transposed convolution works the other way round: one
 product gives what each window contributes to each of its places, and these are added up while they are in the cache.
 
-`np.matmul` and ufuncs release Python's lock, so several threads can work on tiles, each with one BLAS thread. The number of
-threads is LRP_NUM_THREADS, or as many as this process may use.
+`np.matmul` and ufuncs release Python's lock, so several threads can work on tiles (see `threads.py`).
 """
 
 from __future__ import annotations
 
-import os
 import threading
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import contextmanager
-from functools import cache
+from collections.abc import Callable, Iterable
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
-from threadpoolctl import ThreadpoolController
 
 from ..backend import Number
 from ..weights import Derived, Given, Joined, Weights
 from . import plain
+from .threads import busy, scratch, spread, threads
 from .windows import Windows
 
 Array = Any  # numpy.ndarray, wherever it stands here
@@ -37,108 +31,6 @@ RUNS_TILE = 1 << 17  # the same for a depthwise convolution, which reads and wri
 WORTH = 1 << 22  # multiplications of a convolution from which more than one thread is faster
 BLOCK = 1 << 18  # weights of a dense layer that are worked on at a time
 PART = 1 << 16  # weights from which more than one thread is faster to derive others from them
-
-
-# ---- threads ---------------------------------------------------------------------------------------------------------
-
-
-def threads() -> int:
-    """How many threads work on a layer: LRP_NUM_THREADS, or as many as this process may use."""
-    asked = os.environ.get("LRP_NUM_THREADS", "")
-    if asked:
-        if not asked.isdecimal() or int(asked) < 1:
-            raise ValueError(f"LRP_NUM_THREADS: expected a number ≥ 1, got {asked!r}")
-        return int(asked)
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-@cache
-def _pool(n: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(n, thread_name_prefix="lrp")
-
-
-class _OneBlasThread:
-    """While tiles are worked on, BLAS keeps to one thread for each; the last to leave gives it back the others."""
-
-    def __init__(self) -> None:
-        self.lock, self.inside = threading.Lock(), 0
-        self.limit: Any = None
-
-    @contextmanager
-    def __call__(self) -> Iterator[None]:
-        with self.lock:
-            if self.inside == 0:
-                self.limit = _blas().limit(limits=1)
-            self.inside += 1
-        try:
-            yield
-        finally:
-            with self.lock:
-                self.inside -= 1
-                if self.inside == 0:
-                    self.limit.restore_original_limits()
-
-
-_one_blas_thread = _OneBlasThread()
-
-
-@cache
-def _blas() -> Any:
-    return ThreadpoolController().select(user_api="blas")
-
-
-def spread(work: Callable[[Any], None], tasks: Iterable[Any]) -> None:
-    """`work(task)` for every task, by all threads, this one among them: each takes the next as soon as it is free.
-
-    A single task is done with all of BLAS' threads. What is spread from within a task is done by the thread that has it.
-    """
-    waiting, n = deque(tasks), threads()
-    if n == 1 or len(waiting) == 1 or _busy():
-        for task in waiting:
-            work(task)
-        return
-
-    def take() -> None:
-        _local.busy = True
-        try:
-            while waiting:
-                try:
-                    task = waiting.popleft()
-                except IndexError:  # another thread was faster
-                    return
-                work(task)
-        except BaseException:
-            waiting.clear()
-            raise
-        finally:
-            _local.busy = False
-
-    with _one_blas_thread():
-        others = [_pool(n - 1).submit(take) for _ in range(min(n, len(waiting)) - 1)]
-        try:
-            take()
-        finally:
-            begun = [other for other in others if not other.cancel()]  # the rest would find nothing to do
-            wait(begun)
-        for other in begun:
-            other.result()
-
-
-def _busy() -> bool:
-    """Whether this thread is at work on a task already."""
-    return getattr(_local, "busy", False)
-
-
-_local = threading.local()
-
-
-def _scratch(name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-    """Memory that this thread uses again and again: fresh memory would be paged in anew each time."""
-    size = int(np.prod(shape)) * dtype.itemsize
-    held = _local.__dict__.get(name)
-    if held is None or held.nbytes < size:
-        held = _local.__dict__[name] = np.empty(size, np.uint8)
-    return held[:size].view(dtype).reshape(shape)
 
 
 # ---- convolution -----------------------------------------------------------------------------------------------------
@@ -158,7 +50,7 @@ def correlate(x: Array, w: Weights, windows: Windows, groups: int) -> Array:
         strip = _strip(maps[tile[0]], windows, tile[1], columns)
         for g, matrix in enumerate(matrices):
             view = _seen(strip[..., g * channels : (g + 1) * channels], windows, columns)
-            seen = _scratch("written out", view.shape, x.dtype)
+            seen = scratch("written out", view.shape, x.dtype)
             seen[...] = view
             np.matmul(seen.reshape(len(out), -1), matrix, out=out[:, g * outputs : (g + 1) * outputs])
 
@@ -183,10 +75,10 @@ def correlate_T(s: Array, w: Weights, windows: Windows, size: tuple[int, int], g
     def work(tile: Tile) -> None:
         s_tile, first = maps[tile], tile[1].start
         n, count = s_tile.shape[:2]
-        strip = _scratch("strip", (n, (count - 1) * stride + high, wide, channels * groups), s.dtype)
+        strip = scratch("strip", (n, (count - 1) * stride + high, wide, channels * groups), s.dtype)
         strip[...] = 0
         for g, matrix in enumerate(m.T for m in matrices):
-            given = _scratch("written out", (n * count * columns, matrix.shape[1]), s.dtype)
+            given = scratch("written out", (n * count * columns, matrix.shape[1]), s.dtype)
             np.matmul(s_tile[..., g * outputs : (g + 1) * outputs].reshape(len(given), -1), matrix, out=given)
             given = given.reshape(n, count, columns, kh, kw, channels)
             part = strip[..., g * channels : (g + 1) * channels]
@@ -257,7 +149,7 @@ def _strip(maps: Array, windows: Windows, rows: slice, columns: int) -> Array:
     wide = (columns - 1) * windows.stride[1] + windows.dilation[1] * (windows.kernel[1] - 1) + 1
     if left == 0 and wide <= maps.shape[2] and start >= 0 and start + high <= maps.shape[1]:
         return maps[:, start : start + high, :wide]
-    strip = _scratch("strip", (len(maps), high, wide, maps.shape[3]), maps.dtype)
+    strip = scratch("strip", (len(maps), high, wide, maps.shape[3]), maps.dtype)
     a, b = max(start, 0), min(start + high, maps.shape[1])
     seen = max(0, min(wide - left, maps.shape[2]))
     strip[:, : max(0, a - start)] = 0
@@ -296,9 +188,9 @@ def _depthwise(x: Array, w: Weights, windows: Windows) -> Array:
         out = y[tile]
         phases = _by_phase(_strip(maps[tile[0]], windows, tile[1], columns), windows.stride[1])
         views = [phases[view] for view in _run_views(windows, out.shape[1], channels, run)]
-        product = _scratch("product", out.shape[:3], x.dtype)
+        product = scratch("product", out.shape[:3], x.dtype)
         for k, taps in enumerate(weights):
-            sums = out[..., 0] if len(weights) == 1 else _scratch("sums", out.shape[:3], x.dtype)
+            sums = out[..., 0] if len(weights) == 1 else scratch("sums", out.shape[:3], x.dtype)
             np.multiply(views[0], taps[0], out=sums)
             for seen, tap in zip(views[1:], taps[1:], strict=True):
                 np.add(sums, np.multiply(seen, tap, out=product), out=sums)
@@ -322,10 +214,10 @@ def _depthwise_T(s: Array, w: Weights, windows: Windows, size: tuple[int, int], 
     def work(tile: Tile) -> None:
         given, first = maps[tile], tile[1].start
         n, count = given.shape[:2]
-        phases = _scratch("phases", (n, (count - 1) * stride + high, step, -(-wide // step) * channels), s.dtype)
+        phases = scratch("phases", (n, (count - 1) * stride + high, step, -(-wide // step) * channels), s.dtype)
         phases[...] = 0
         views = [phases[view] for view in _run_views(windows, count, channels, run)]
-        product = _scratch("product", given.shape[:3], s.dtype)
+        product = scratch("product", given.shape[:3], s.dtype)
         for k, taps in enumerate(weights):
             part = np.ascontiguousarray(given[..., k])
             for seen, tap in zip(views, taps, strict=True):
@@ -355,7 +247,7 @@ def _by_phase(strip: Array, step: int) -> Array:
     together = strip.strides[2:] == (channels * strip.itemsize, strip.itemsize)
     if step == 1 and together:
         return strip.reshape(n, high, 1, wide * channels)
-    phases = _scratch("phases", (n, high, step, -(-wide // step), channels), strip.dtype)
+    phases = scratch("phases", (n, high, step, -(-wide // step), channels), strip.dtype)
     for phase in range(step):
         columns = strip[:, :, phase::step]
         phases[:, :, phase, : columns.shape[2]] = columns
@@ -470,7 +362,7 @@ def whole(w: Weights) -> Array:
 
 def worth_tiling(*arrays: Array) -> bool:
     """Whether a formula over these arrays is large enough to be cut into pieces."""
-    return max(a.size for a in arrays) >= PIECE // 2 and not _busy()
+    return max(a.size for a in arrays) >= PIECE // 2 and not busy()
 
 
 def elementwise(f: Callable[..., Array], *arrays: Array) -> Array:

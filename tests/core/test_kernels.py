@@ -1,9 +1,6 @@
 """The fast paths give the numbers of the plain paths, for any geometry, tiling and number of threads."""
 
 import inspect
-import os
-import subprocess
-import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -128,7 +125,7 @@ def test_all_kernels_have_the_same_functions_with_the_same_signatures():
         functions = inspect.getmembers(module, inspect.isfunction)
         return {name: str(inspect.signature(f)) for name, f in functions if f.__module__ == module.__name__ and name[0] != "_"}
 
-    helpers = {"threads", "spread", "whole", "worth_tiling"}  # how the CPU's kernels work
+    helpers = {"whole", "worth_tiling"}  # how the CPU's kernels work
     assert {"correlate", "correlate_T", "dense", "dense_T", "elementwise", "total"} <= public(plain).keys()
     assert public(gpu) == public(plain)
     assert {name: s for name, s in public(cpu).items() if name not in helpers} == public(plain)
@@ -156,13 +153,6 @@ def test_choices_without_branches_are_those_of_where(dtype):
         )
 
 
-def test_work_within_work_does_not_wait_for_itself(monkeypatch):
-    monkeypatch.setenv("LRP_NUM_THREADS", "2")
-    done = []
-    cpu.spread(lambda i: cpu.spread(lambda j: done.append((i, j)), range(3)), range(4))
-    assert sorted(done) == [(i, j) for i in range(4) for j in range(3)]
-
-
 @pytest.mark.parametrize("threads", ["1", "2", "7"])
 def test_elementwise_in_pieces(monkeypatch, threads):
     monkeypatch.setenv("LRP_NUM_THREADS", threads)
@@ -179,41 +169,6 @@ def test_elementwise_in_pieces(monkeypatch, threads):
     assert kernels.elementwise(np.negative, b.astype("f4")).dtype == np.float32
 
 
-def test_every_task_is_done_once_and_none_after_an_error(monkeypatch):
-    monkeypatch.setenv("LRP_NUM_THREADS", "3")
-    done = []
-    cpu.spread(done.append, range(1000))
-    assert sorted(done) == list(range(1000))
-
-    def fail(task):
-        raise ValueError(f"task {task}")
-
-    with pytest.raises(ValueError, match="task 0"):
-        cpu.spread(fail, range(1))
-    with pytest.raises(ValueError, match="task"):
-        cpu.spread(fail, range(1000))
-    cpu.spread(done.append, range(3))  # and the threads are there for the next
-    assert len(done) == 1003
-
-
-FORKED = """
-import os
-from lrp_toolbox.kernels import cpu
-cpu.spread(lambda task: None, range(100))
-if (child := os.fork()) == 0:
-    done = []
-    cpu.spread(done.append, range(100))
-    os._exit(0 if sorted(done) == list(range(100)) else 1)
-assert os.waitpid(child, 0)[1] == 0
-"""
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
-def test_a_forked_process_does_not_wait_for_threads_it_does_not_have():
-    environment = {**os.environ, "LRP_NUM_THREADS": "3"}
-    subprocess.run([sys.executable, "-W", "ignore", "-c", FORKED], check=True, timeout=60, env=environment)
-
-
 def test_the_number_of_threads_changes_no_sum(monkeypatch):
     """Pieces do not depend on it, and are added up in order."""
     x = np.random.default_rng(0).standard_normal((1, 500, 700)).astype("f4")
@@ -222,21 +177,6 @@ def test_the_number_of_threads_changes_no_sum(monkeypatch):
         monkeypatch.setenv("LRP_NUM_THREADS", threads)
         sums.add(float(kernels.total(np.square, 1, x)[0]))
     assert len(sums) == 1
-
-
-def test_blas_has_its_threads_back_afterwards():
-    def blas_threads():
-        return [pool.num_threads for pool in cpu._blas().lib_controllers]
-
-    before = blas_threads()
-    seen = []
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LRP_NUM_THREADS", "2")
-        cpu.spread(lambda task: seen.append(blas_threads()), range(4))
-        with pytest.raises(ZeroDivisionError):
-            cpu.spread(lambda task: 1 / 0, range(4))
-    assert seen == [[1] * len(before)] * 4
-    assert blas_threads() == before
 
 
 def test_errors_come_out_of_threads_and_threads_share_no_scratch():
@@ -255,17 +195,6 @@ def test_errors_come_out_of_threads_and_threads_share_no_scratch():
         for expected, found in zip(alone, pool.map(work, jobs), strict=True):
             for y in found:
                 np.testing.assert_array_equal(y, expected)
-
-
-def test_the_number_of_threads_is_asked_for(monkeypatch):
-    monkeypatch.delenv("LRP_NUM_THREADS", raising=False)
-    assert cpu.threads() >= 1
-    monkeypatch.setenv("LRP_NUM_THREADS", "3")
-    assert cpu.threads() == 3
-    for wrong in ("0", "two", "-1", "1.5"):
-        monkeypatch.setenv("LRP_NUM_THREADS", wrong)
-        with pytest.raises(ValueError, match="LRP_NUM_THREADS: expected a number ≥ 1, got"):
-            cpu.threads()
 
 
 def test_depthwise_and_small_layers_are_right_either_way(monkeypatch):
