@@ -41,7 +41,7 @@ def explain(
 
     Parameters
     ----------
-    net : a module or, from `load`, a model that knows its classes. BatchNorm is fused into the layer before it.
+    net : a module or, from `load`, a model that knows its classes. BatchNorm is fused into the layer beside it.
     x : one input, (height, width, channel) or (feature), or several with a leading axis.
     target : an index, a class name, or "top" for the largest output. A list explains several targets, which share the
         forward pass; a list of lists (samples × targets), or an array of that shape, asks each sample for its own.
