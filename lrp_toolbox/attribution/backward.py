@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal, NoReturn
+from typing import Any, ClassVar, Literal
 
 from .. import backend, kernels, presets
 from ..backend import Array, Value
@@ -28,7 +28,27 @@ from ..context import Context
 from ..explain import Targets, explain
 from ..explanation import Explanation
 from ..inputs import Classifier, net_and_classes
-from ..modules import Identity, LeakyReLU, Module, PReLU, ReLU, Sequential, Sigmoid, Tanh, Trace, fuse
+from ..modules import (
+    AdaptiveMaxPool,
+    ChannelShuffle,
+    Clip,
+    ClippedReLU,
+    Concatenation,
+    Dropout,
+    Flatten,
+    Identity,
+    LinearModule,
+    MaxPool,
+    Module,
+    Pad,
+    ReLU,
+    Reshape,
+    Sequential,
+    Slice,
+    Trace,
+    Transpose,
+    fuse,
+)
 from ..modules.base import Layer, Shape
 from ..rules import BiasPolicy, Rule, ZPlus
 from .base import Method
@@ -238,8 +258,16 @@ class GradientInput(Walk):
         return Sequential(input=WithStep(Identity(), _times_input), net=super().rewired(module))
 
 
-def _not_defined(layer: Layer, trace: Trace, R: Array) -> NoReturn:
-    raise TypeError(f"Guided Backprop and DeconvNet are defined for ReLU only, and this net has {type(layer).__name__}")
+# Layers at which rectified gradients are ordinary gradients: they are linear in their inputs, or choose or rearrange them.
+ORDINARY = (
+    *(LinearModule, MaxPool, AdaptiveMaxPool),
+    *(Pad, Concatenation, ChannelShuffle, Dropout, Flatten, Identity, Reshape, Slice, Transpose),
+)
+
+
+def _rectifies(layer: Layer) -> bool:
+    """Whether it is max(x, 0), with a bound above perhaps (ReLU6)."""
+    return isinstance(layer, (ReLU, ClippedReLU)) or (isinstance(layer, Clip) and layer.minimum == 0)
 
 
 @dataclass(frozen=True)
@@ -247,7 +275,9 @@ class GuidedBackprop(Walk):
     """The gradient, but every ReLU passes on only positive values, and only where its input was positive.
 
     It starts with 1. Some toolboxes start with the logit (iNNvestigate, the Caffe LRP Toolbox), which changes the sign if the
-    logit is negative: `start="logit"`.
+    logit is negative: `start="logit"`. A ReLU with a bound, such as ReLU6, passes on positive values where its input lies
+    between 0 and the bound. Raises TypeError if the net has any other layer that is not linear (other activations, gates,
+    normalisation by the data as in LRN): the method is not defined there.
     """
 
     title: ClassVar[str] = "Guided Backprop"
@@ -257,14 +287,19 @@ class GuidedBackprop(Walk):
         return kernels.positive_part(layer.gradient(trace, R))
 
     def step(self, name: str, layer: Layer) -> Step:
-        if isinstance(layer, ReLU):
+        if _rectifies(layer):
             return self.at_relu
-        return _not_defined if isinstance(layer, (LeakyReLU, PReLU, Tanh, Sigmoid)) else gradient_step
+        if isinstance(layer, ORDINARY):
+            return gradient_step
+        where = f" ({name})" if name else ""
+        raise TypeError(
+            f"Guided Backprop and DeconvNet are defined for ReLU only, and this net has {type(layer).__name__}{where}"
+        )
 
 
 @dataclass(frozen=True)
 class DeconvNet(GuidedBackprop):
-    """The gradient, but every ReLU passes on only positive values, whatever its input was."""
+    """The gradient, but every ReLU (or ReLU6) passes on only positive values, whatever its input was."""
 
     title: ClassVar[str] = "DeconvNet"
 

@@ -180,8 +180,8 @@ class Scale(_Diagonal):
 class BatchNorm(_Diagonal):
     """y = (x − mean) / √(variance + eps) · gamma + beta, with the statistics of training: a Scale.
 
-    `lrp_toolbox.fuse(net)` merges it into the layer with weights before or after it, as `explain` does. On its own it follows the
-    z-rule, in which its bias absorbs relevance.
+    `lrp_toolbox.fuse(net)` merges it into the layer with weights before or after it, as `explain` does. On its own it
+    follows the z-rule, in which its bias absorbs relevance.
     """
 
     mean: Array  # (channel)

@@ -16,6 +16,7 @@ from strategies import conv_nets, geometries, integers, rngs, to_fractions
 
 import lrp_toolbox as lrp
 import lrp_toolbox.attribution.patterns as patterns_module
+from lrp_toolbox import modules
 from lrp_toolbox.attribution import (
     CAM,
     LRP,
@@ -40,6 +41,7 @@ from lrp_toolbox.attribution import (
 )
 from lrp_toolbox.attribution.cam import _scaled_up
 from lrp_toolbox.cli import main
+from lrp_toolbox.modules import Layer
 
 F = to_fractions
 RNG = np.random.default_rng(0)
@@ -271,6 +273,55 @@ def test_what_is_said_of_relu_is_not_done_to_others(activation):
         with pytest.raises(TypeError, match=f"are defined for ReLU only, and this net has {type(activation).__name__}"):
             method(net, np.ones(4), 0)
     np.testing.assert_allclose(Gradient()(net, np.full(4, 0.1), 0), differences(net, np.full(4, 0.1), 0), atol=1e-8)
+
+
+@pytest.mark.parametrize("relu6", [lrp.ClippedReLU(6), lrp.Clip(0, 6)])
+def test_relu6_passes_positive_gradients_through_its_open_part(relu6):
+    """x = (1, 7, −1, 2) is in, above, below and in its open part; from above come (3, 5, 7, −2)."""
+    net = lrp.Sequential(relu6, lrp.Linear(F([[3, -3], [5, -5], [7, -7], [-2, 2]])))
+    assert Gradient()(net, F([1, 7, -1, 2]), [0, 1]).tolist() == [[3, 0, 0, -2], [-3, 0, 0, 2]]
+    assert GuidedBackprop()(net, F([1, 7, -1, 2]), [0, 1]).tolist() == [[3, 0, 0, 0], [0, 0, 0, 2]]
+    assert DeconvNet()(net, F([1, 7, -1, 2]), [0, 1]).tolist() == [[3, 5, 7, 0], [0, 0, 0, 2]]
+
+
+RECTIFIED = {"ReLU", "ClippedReLU"}
+ORDINARY = {  # rectified gradients are ordinary gradients there
+    *("Linear", "Conv", "Conv1D", "Conv3D", "ConvTranspose", "Scale", "BatchNorm", "Affine", "Sum", "Concatenation"),
+    *("AvgPool", "AvgPool1D", "AvgPool3D", "SumPool", "AdaptiveAvgPool", "Mean", "ReduceSum", "Resize", "Pad"),
+    *("MaxPool", "MaxPool1D", "MaxPool3D", "AdaptiveMaxPool"),
+    *("Flatten", "Reshape", "Transpose", "Slice", "ChannelShuffle", "Identity", "Dropout"),
+}
+REFUSED = {
+    *(
+        "LeakyReLU",
+        "PReLU",
+        "ELU",
+        "GELU",
+        "SiLU",
+        "Mish",
+        "HardSwish",
+        "HardSigmoid",
+        "Sigmoid",
+        "Tanh",
+        "Softplus",
+        "SoftMax",
+    ),
+    *("Clip", "Multiply", "LRN", "LayerNorm", "GroupNorm", "InstanceNorm"),
+}
+
+
+def test_rectified_gradients_take_a_stand_on_every_layer():
+    """A new layer has to be put into one of the three groups."""
+    kinds = {name for name in modules.__all__ if isinstance(kind := getattr(modules, name), type) and issubclass(kind, Layer)}
+    assert kinds - {"Layer", "LinearModule"} == RECTIFIED | ORDINARY | REFUSED
+    for method in (GuidedBackprop(), DeconvNet()):
+        for name in RECTIFIED | ORDINARY:
+            layer = object.__new__(getattr(modules, name))
+            assert (method.step("a", layer) is method.at_relu) == (name in RECTIFIED)
+        for name in REFUSED:
+            layer = lrp.Clip(-1, 1) if name == "Clip" else object.__new__(getattr(modules, name))
+            with pytest.raises(TypeError, match=rf"are defined for ReLU only, and this net has {name} \(block/a\)"):
+                method.step("block/a", layer)
 
 
 def test_softmax_is_to_be_taken_off():
