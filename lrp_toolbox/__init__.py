@@ -16,6 +16,7 @@ from .data import Preprocessing, read_photo
 from .explain import explain
 from .explanation import Explanation
 from .io import Model, ModelFormatError, available, load, save
+from .kernels import Stabilizer
 from .ledger import Ledger
 from .modules import *  # noqa: F403
 from .modules import __all__ as _modules
@@ -42,6 +43,7 @@ __all__ = [
     "ModelFormatError",
     "Preprocessing",
     "RuleTable",
+    "Stabilizer",
     "asarray",
     "available",
     "explain",

@@ -27,12 +27,12 @@ from typing import Any, Literal
 from .backend import Number
 from .context import Context
 from .ledger import Recorder
-from .modules.base import Layer, Module, Shape
-from .modules.container import Graph, Sum
+from .modules.base import Layer, LinearModule, Module, Shape
+from .modules.container import Graph
 from .modules.convolutions import Conv1D, Conv3D, ConvTranspose
-from .modules.linear import BatchNorm, Conv, Linear, Scale
+from .modules.linear import Conv, Linear
 from .modules.pooling import AdaptiveAvgPool, AdaptiveMaxPool, AvgPool, MaxPool, SumPool
-from .modules.products import Affine
+from .modules.reductions import Mean, ReduceSum
 from .rules import AlphaBeta, Epsilon, Flat, Rule, Z
 from .text import table
 
@@ -50,7 +50,8 @@ class LayerInfo:
 
     `depth` counts the layers with weights on the way from the input to this layer, itself included, on the longest way: the
     layers that touch the input have depth 1, whatever the order in which the net was written down. `depth_pooling` counts
-    pooling layers, too.
+    pooling layers, too. `single_place`: whether its inputs are no maps, or maps that an earlier layer has reduced to a single
+    place by its role: pooling of the whole map, or a window that covers it.
     """
 
     name: str
@@ -59,6 +60,7 @@ class LayerInfo:
     output_shape: Shape
     depth: int
     depth_pooling: int
+    single_place: bool
 
     @property
     def shape(self) -> Shape:
@@ -73,6 +75,7 @@ class _Reached:
     shape: Shape
     depth: int = 0
     depth_pooling: int = 0
+    single_place: bool = False
 
 
 def layers(net: Module, shape: Any) -> list[LayerInfo]:
@@ -93,14 +96,52 @@ def layers(net: Module, shape: Any) -> list[LayerInfo]:
         depth = max(v.depth for v in several) + weighted
         depth_pooling = max(v.depth_pooling for v in several) + (weighted or pooling)
         name = name or type(layer).__name__.lower()
-        found.append(LayerInfo(name, layer, shapes, y, depth, depth_pooling))
-        return _Reached(y, depth, depth_pooling)
+        info = LayerInfo(name, layer, shapes, y, depth, depth_pooling, all(v.single_place for v in several))
+        found.append(info)
+        return _Reached(y, depth, depth_pooling, _one_place(y) and (info.single_place or _reduces(info)))
 
-    net.flow(tuple(_Reached(tuple(s)) for s in shape) if net.several_inputs else _Reached(tuple(shape)), step)
+    def given(shape: Any) -> _Reached:
+        return _Reached(tuple(shape), single_place=_one_place(tuple(shape)))
+
+    net.flow(tuple(map(given, shape)) if net.several_inputs else given(shape), step)
     for name, times in Counter(layer.name for layer in found).items():
         if times > 1:
             raise ValueError(f"net: {times} layers have the name {name!r}")
     return found
+
+
+def _one_place(shape: Shape) -> bool:
+    """Whether it is a map of one place, or no map."""
+    return all(n == 1 for n in shape[:-1])
+
+
+def _covers(layer: LayerInfo) -> bool:
+    """Whether each output sees the whole map that comes in, of more than one place: as global pooling, or a head's window."""
+    module = layer.module
+    if isinstance(module, POOLING) and _pools_any_map(module):
+        return True
+    if _one_place(layer.shape):
+        return False
+    if isinstance(module, POOLING):
+        return module.windows(layer.shape).cover(layer.shape[-module.axes : -1])
+    if isinstance(module, (Conv, Conv1D, Conv3D)) and max(module.windows.stride) == 1:  # a stride is for larger maps
+        return module.windows.cover(layer.shape[-module.axes : -1])
+    return False
+
+
+def _pools_any_map(module: Layer) -> bool:
+    """Whether it gives one place for a map of any size."""
+    if isinstance(module, (AdaptiveAvgPool, AdaptiveMaxPool)):
+        return all(n == 1 for n in module.windows((1,) * module.axes).count)
+    return isinstance(module, POOLING) and getattr(module, "kernel", ()) is None
+
+
+def _reduces(layer: LayerInfo) -> bool:
+    """Whether it reduces a map to a single place by its role. Max-pooling that covers a small map by chance does not."""
+    module = layer.module
+    if isinstance(module, MaxPool):
+        return _pools_any_map(module)
+    return _covers(layer) or isinstance(module, (Mean, ReduceSum)) or len(layer.output_shape) == 1
 
 
 # ---- Conditions ------------------------------------------------------------------------------------------------------
@@ -109,15 +150,13 @@ def layers(net: Module, shape: Any) -> list[LayerInfo]:
 def is_dense(layer: LayerInfo) -> bool:
     """A Linear, or a convolution or pooling in its role: each of its outputs sees all of its inputs.
 
-    It covers the whole map, so that one row and column come out: a 1 × 1 convolution of a single place, for example. A
-    transposed convolution is dense if the map that comes in is a single place.
+    Its window covers the whole map, or an earlier layer has reduced the map to a single place (`LayerInfo.single_place`). A
+    1 × 1 convolution is not dense if its map has a single place only because the input is small. A transposed convolution is
+    dense if what comes in is a single place.
     """
     module = layer.module
-    if isinstance(module, ConvTranspose):
-        return layer.shape[-3:-1] == (1, 1)
     if isinstance(module, (*CONVOLUTIONS, *POOLING)):
-        windows = module.windows if isinstance(module, CONVOLUTIONS) else module.windows(layer.shape)
-        return windows.cover(layer.shape[-module.axes : -1])
+        return layer.single_place or _covers(layer)
     return isinstance(module, Linear)
 
 
@@ -207,6 +246,9 @@ class Composite:
         without = [info for info, rule in zip(found, chosen, strict=True) if rule is None and isinstance(info.module, WEIGHTED)]
         if without:
             raise ValueError(f"{self.name}: no rule for {_names(without)}")
+        for info, rule in zip(found, chosen, strict=True):
+            if rule is not None and type(rule).parts is Rule.parts and isinstance(info.module, WEIGHTED):
+                raise ValueError(f"{self.name}: {rule} is for layers that do not mix their inputs, not for {_names([info])}")
         effective = tuple(info.module.effective_rule(rule or Z()) for info, rule in zip(found, chosen, strict=True))
         root = "" if isinstance(net, Graph) else found[0].name
         return RuleTable(self.name, tuple(found), effective, root)
@@ -241,9 +283,16 @@ class RuleTable:
         rows = [("layer", "type", "input", "rule", "")]
         for layer, rule in zip(self.layers, self.rules, strict=True):
             shape = ", ".join("×".join(map(str, s)) for s in dict.fromkeys(layer.shapes))
-            note = "   (♭ is uninformative in a dense layer)" if isinstance(rule, Flat) and is_dense(layer) else ""
-            rows.append((layer.name, type(layer.module).__name__, shape, rule.symbol, f"{rule}{note}"))
+            rows.append((layer.name, type(layer.module).__name__, shape, rule.symbol, f"{rule}{_note(layer, rule)}"))
         return f"{self.name}\n{table(rows, left=5)}"
+
+
+def _note(layer: LayerInfo, rule: Rule) -> str:
+    if isinstance(rule, Flat) and is_dense(layer):
+        return "   (♭ is uninformative in a dense layer)"
+    if isinstance(layer.module, CONVOLUTIONS) and is_dense(layer) and not layer.single_place:
+        return "   (dense: its window covers the whole map)"
+    return ""
 
 
 def uniform(rule: Rule) -> Composite:
@@ -288,6 +337,6 @@ def lrp_cmp(
     elif flat != 0:
         entries.append((First(flat, pooling=pooling, dense=False), Flat()))
     entries.append((CONVOLUTIONS, AlphaBeta(alpha)))
-    entries.append(((Sum, Scale, BatchNorm, Affine), Epsilon(eps)))
+    entries.append((LinearModule, Epsilon(eps)))  # what is left: sums, pooling, scales
     extra = {0: "", 1: "+♭"}.get(flat, f"+♭({flat})") if isinstance(flat, int) else "+♭(all)"
     return Composite(entries, name=f"LRP_CMP:α{alpha}{extra}{'' if first is None else '+' + first.symbol}")

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from . import backend, kernels
 from .backend import Array, Number
 from .context import Context
-from .kernels import divide, elementwise
+from .kernels import Stabilizer, divide, elementwise
 from .rules import AlphaBeta, Rule, split
 from .terms import ZERO, Bias, Input, Part, Weight
 from .weights import ONE, Joined
@@ -31,6 +31,8 @@ class Layer(Protocol):
     def w(self) -> Any: ...
     @property
     def b(self) -> Array | None: ...
+    @property
+    def output_axes(self) -> int: ...
     def forward(self, x: Array) -> Array: ...
     def apply(self, x: Array, w: Any) -> Array: ...
     def apply_T(self, s: Array, w: Any, shape: tuple[int, ...]) -> Array: ...
@@ -124,7 +126,7 @@ def _redistribute(
     rule: Rule, layer: Layer, terms: Sequence[Term], b: Array | None, R: Array, z: Array, context: Context
 ) -> Array:
     """Equation 1: s_j = R_j / (z_j + ε sign(z_j)), R_i = Σ_t x_t,i · apply_T(s, w_t)_i."""
-    s = divide(R, z, rule.eps)
+    s = divide(R, z, rule.eps, layer.output_axes)
     x, w = terms[0]
     R_in = elementwise(mul, x, layer.apply_T(s, w, x.shape))
     for x, w in terms[1:]:
@@ -154,8 +156,11 @@ def _distributed(layer: Layer, taken: Array, x: Array, context: Context) -> Arra
 
 def _record(rule: Rule, layer: Layer, x: Array, R: Array, z: Array, s: Array, context: Context) -> None:
     """What ε absorbed, and what was lost where the denominator is zero or a window sees only padding."""
-    if rule.eps:
-        context.record_loss("eps", lambda s, z: s * kernels.signed(rule.eps, z), s, z)
+    eps = rule.eps
+    if isinstance(eps, Stabilizer):
+        context.record_loss("eps", mul, s, kernels.added(z, eps, layer.output_axes))
+    elif eps:
+        context.record_loss("eps", lambda s, z: s * kernels.signed(eps, z), s, z)
     if kernels.never_vanishes(z, rule.eps):
         return
     hidden = layer.sees_only_padding(x)

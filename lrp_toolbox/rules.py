@@ -33,7 +33,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Literal
 
 from .backend import Array, Number, like, namespace, ones, to_numpy, zeros
-from .kernels import divide, vanishes, zero_unless
+from .kernels import Stabilizer, divide, vanishes, zero_unless
 from .terms import ZERO, Bias, Input, Part, Weight, box_around, require_bounds, require_number
 from .weights import ONE
 
@@ -60,7 +60,7 @@ def relprop(rule: Rule, layer: Any, x: Array, R: Array) -> Array:
     z = [sum_over_inputs(part.z, part.b) for part in parts]  #                  z_j = Σ_i z_ij + b_j, of each part
     R_in = zeros((), x)
     for part, z_j, R_j in zip(parts, z, split(rule, parts, R, z, sum_over_inputs(X * w, b)), strict=True):
-        s = divide(R_j, z_j, rule.eps)  #                                       s_j = R_j / (z_j + ε sign(z_j))
+        s = divide(R_j, z_j, rule.eps, layer.output_axes)  #                    s_j = R_j / (z_j + ε sign(z_j))
         for x_t, w_t in part.z:  #                                              R_i = x_i Σ_j w_ij s_j = Σ_j z_ij s_j
             R_in = R_in + x_t.array * layer.apply_T(s, w_t.weights, x.shape)
         if rule.bias == "distribute" and part.b is not ZERO:  #                 what b_j took, evenly to the inputs of j
@@ -85,7 +85,7 @@ def split(rule: Rule, parts: Sequence[Part], R: Array, z: Sequence[Array], y: Ar
 class Rule:
     """A choice of z_ij. Rules are frozen data: they print, compare, and refuse wrong parameters when they are made."""
 
-    eps: Number = 0
+    eps: Number | Stabilizer = 0
     bias: BiasPolicy = "absorb"  # b_j keeps its part of R_j; or is left out ("ignore"); or goes to all inputs ("distribute")
     renormalize: bool = False
     symbol: ClassVar[str] = ""
@@ -100,7 +100,8 @@ class Rule:
         if self.bias not in ("absorb", "ignore", "distribute"):
             raise ValueError(f"bias: expected 'absorb', 'ignore' or 'distribute', got {self.bias!r}")
         for name in {"eps", "alpha", "gamma"} & self.__dict__.keys():
-            object.__setattr__(self, name, require_number(name, getattr(self, name)))
+            if not isinstance(value := getattr(self, name), Stabilizer):
+                object.__setattr__(self, name, require_number(name, value))
 
     def __repr__(self) -> str:
         own = ((f.name, getattr(self, f.name)) for f in fields(self))  # type: ignore[arg-type]
@@ -128,7 +129,7 @@ class Epsilon(Rule):
     symbol: ClassVar[str] = "ε"
     formula: ClassVar[str] = "z_ij = x_i w_ij,  over z_j + ε sign(z_j)"
     uses_output: ClassVar[bool] = True
-    eps: Number = 1e-6
+    eps: Number | Stabilizer = 1e-6  # or a Stabilizer: clipped, or relative to the size of z
     bias: BiasPolicy = "absorb"
 
     def parts(self, x: Input, w: Weight, b: Any) -> list[Part]:

@@ -21,7 +21,7 @@ from functools import cached_property
 from operator import add, sub
 from typing import Any
 
-from .backend import Array, Number, like, namespace, ones, ulp
+from .backend import Array, Number, is_exact, like, namespace, ones, ulp
 from .kernels import negative_part, positive_part
 from .weights import ONE, Derived, as_weights
 
@@ -189,6 +189,18 @@ def require_number(name: str, value: Any) -> Number:
     if isinstance(value, Fraction):
         return value
     return int(value) if isinstance(value, numbers.Integral) else float(value)
+
+
+def require_fits(rule: Any, x: Array) -> None:
+    """Raise ValueError if a number of `rule` is too large or too small for the dtype of x: it would become infinity or 0."""
+    if is_exact(x):
+        return
+    info = namespace(x).finfo(x.dtype)
+    for name in ("eps", "alpha", "gamma"):
+        value = getattr(rule, name, 0)
+        size = abs(float(getattr(value, "eps", value)))
+        if size and not float(info.smallest_normal) <= size <= float(info.max):
+            raise ValueError(f"{name}: {value!r} cannot be written in {x.dtype}, the dtype of the data")
 
 
 def require_bounds(**bounds: Any) -> None:

@@ -47,8 +47,8 @@ def rngs(draw):
 
 
 @st.composite
-def geometries(draw, dilated=True, pool=False, axes=2):
-    """The size of a map, kernel, stride, padding, dilation that fit together."""
+def geometries(draw, dilated=True, pool=False, axes=2, ceil_mode=False):
+    """The size of a map, kernel, stride, padding, dilation that fit together; in ceil mode also with larger windows."""
     most = {1: 7, 2: 5, 3: 3}[axes]
     size = draw(st.tuples(*[st.integers(1, most)] * axes))
     kernel = draw(st.tuples(*[st.integers(1, 3 if axes < 3 else 2)] * axes))
@@ -56,8 +56,8 @@ def geometries(draw, dilated=True, pool=False, axes=2):
     dilation = draw(st.tuples(*[st.integers(1, 2)] * axes)) if dilated else (1,) * axes
     pad = [st.integers(0, k - 1 if pool else (3 if axes < 3 else 1)) for k in kernel]
     padding = tuple((draw(p), draw(p)) for p in pad)
-    for n, k, d, (before, after) in zip(size, kernel, dilation, padding, strict=True):
-        assume(n + before + after >= d * (k - 1) + 1)
+    for n, k, s, d, (before, after) in zip(size, kernel, stride, dilation, padding, strict=True):
+        assume(n + before + after + (s - 1 if ceil_mode else 0) >= d * (k - 1) + 1)
     return size, kernel, stride, padding, dilation
 
 
@@ -106,8 +106,8 @@ def transposed_cases(draw):
 @st.composite
 def pool_cases(draw, kind):
     rng = draw(rngs())
-    size, kernel, stride, padding, _ = draw(geometries(dilated=False, pool=True, axes=kind.axes - 1))
     ceil_mode, channels = draw(st.booleans()), draw(st.integers(1, 2))
+    size, kernel, stride, padding, _ = draw(geometries(dilated=False, pool=True, axes=kind.axes - 1, ceil_mode=ceil_mode))
     shape, one = (*size, channels), Fraction(1)
     if kind is lrp.SumPool:
         layer = lrp.SumPool(kernel, stride, padding, ceil_mode)
@@ -122,8 +122,8 @@ def pool_cases(draw, kind):
 @st.composite
 def max_pool_cases(draw, kind=lrp.MaxPool):
     rng = draw(rngs())
-    size, kernel, stride, padding, _ = draw(geometries(dilated=False, pool=True, axes=kind.axes - 1))
     ceil_mode, channels, ties = draw(st.booleans()), draw(st.integers(1, 2)), draw(st.sampled_from(["share", "first"]))
+    size, kernel, stride, padding, _ = draw(geometries(dilated=False, pool=True, axes=kind.axes - 1, ceil_mode=ceil_mode))
     layer = kind(kernel, stride, padding, ceil_mode, ties)
     x = integers(rng, *size, channels)
     y, shares = oracle.max_pool_winners(x, kernel, stride, padding, ceil_mode, ties)

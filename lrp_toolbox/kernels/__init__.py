@@ -10,14 +10,17 @@ formulas that work on each element by itself.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from fractions import Fraction
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-from ..backend import Array, Number, like, namespace, smallest_divisor
+from ..backend import Array, Number, is_exact, like, namespace, ones, smallest_divisor
 from . import cpu, gpu, plain, threads
 
 FAST = {"numpy": cpu, "cupy": gpu}
@@ -81,17 +84,57 @@ def vanishes(z: Array) -> Array:
     return abs(z) < smallest if smallest else z == 0
 
 
-def divide(R: Array, z: Array, eps: Number = 0) -> Array:
-    """s_j = R_j / (z_j + ε · sign(z_j)), with sign(0) = +1; and 0 where the denominator vanishes (see `vanishes`)."""
+@dataclass(frozen=True)
+class Stabilizer:
+    """ε in the forms of other toolboxes, for `Epsilon(Stabilizer(…))`. The usual form, z + ε sign(z), is `Epsilon(ε)`.
+
+    clip        sign(z) max(|z|, ε) instead: only small denominators change
+    relative    ε times √(mean of z_j² over the outputs of the layer), for each sample: independent of the scale of the data
+
+    sign(0) = 1. With both this is Zennit's `Stabilizer(ε, clip=True, norm_scale=True)`. Raises ValueError if eps is not a
+    number > 0; a relative one needs floats, since Fractions have no roots.
+    """
+
+    eps: Number
+    clip: bool = False
+    relative: bool = False
+
+    def __post_init__(self) -> None:
+        if isinstance(self.eps, bool) or not isinstance(self.eps, (int, float, Fraction)) or not 0 < self.eps < math.inf:
+            raise ValueError(f"eps: expected a finite number > 0, got {self.eps!r}")
+
+    def __call__(self, z: Array, axes: int) -> Array:
+        """The denominators for z, whose last `axes` axes are the outputs of a layer."""
+        xp, eps = namespace(z), like(self.eps, z) * ones((1,) * z.ndim, z)
+        if self.relative:
+            if is_exact(z):
+                raise TypeError("eps: a relative stabiliser needs floats, since Fractions have no roots")
+            eps = eps * xp.sqrt(xp.mean(z * z, axis=tuple(range(-axes, 0)), keepdims=True))
+        sign = xp.where(z >= 0, ones((), z), -ones((), z))
+        return sign * xp.maximum(abs(z), eps) if self.clip else z + sign * eps
+
+
+def divide(R: Array, z: Array, eps: Number | Stabilizer = 0, axes: int = 1) -> Array:
+    """s_j = R_j / (z_j + ε · sign(z_j)), with sign(0) = +1; and 0 where the denominator vanishes (see `vanishes`).
+
+    `eps` may be another stabiliser; the last `axes` axes of z are the outputs of a layer.
+    """
+    if isinstance(eps, Stabilizer):
+        z, eps = eps(z, axes), 0
     return elementwise(lambda R, z: _divide(R, z, eps), R, z)
 
 
-def _divide(R: Array, z: Array, eps: Number) -> Array:
+def _divide(R: Array, z: Array, eps: Any) -> Array:
     if eps:
         z = z + signed(eps, z)
     return R / z if never_vanishes(z, eps) else quotient(R, z, vanishes(z))
 
 
-def never_vanishes(z: Any, eps: Number) -> bool:
+def added(z: Array, eps: Number | Stabilizer, axes: int) -> Array:
+    """What the stabiliser adds to z: ε sign(z), in its usual form."""
+    return eps(z, axes) - z if isinstance(eps, Stabilizer) else signed(eps, z)
+
+
+def never_vanishes(z: Any, eps: Number | Stabilizer) -> bool:
     """Whether ε alone makes every denominator large enough to divide by."""
-    return eps > 0 and eps > smallest_divisor(z)
+    return not isinstance(eps, Stabilizer) and eps > 0 and eps > smallest_divisor(z)

@@ -65,7 +65,7 @@ def as_padding(value: Padding) -> tuple[tuple[int, int], tuple[int, int]]:
 @dataclass(frozen=True)
 class Windows:
     """Where windows lie. With `ceil_mode` a last window may reach beyond the padded edge, if it begins inside the map or
-    its leading padding (the rule of Caffe and PyTorch).
+    its leading padding (the rule of Caffe and PyTorch). So it may be the only one, and larger than the map.
 
     `kernel` has one number for each axis of places. What else is left out is 1 for each axis, and no padding.
     """
@@ -99,12 +99,12 @@ class Windows:
         span = self._span(axis)
         before, after = self.padding[axis]
         room = n + before + after - span
-        if room < 0:
+        count = (math.ceil if self.ceil_mode else math.floor)(room / self.stride[axis]) + 1
+        if count < 1:
             raise ValueError(
                 f"x: a window of {span} taps does not fit into {n} + {before} + {after} "
                 f"{PLACES[self.axes][axis]} (map and padding)"
             )
-        count = (math.ceil if self.ceil_mode else math.floor)(room / self.stride[axis]) + 1
         return count - 1 if self.ceil_mode and (count - 1) * self.stride[axis] >= n + before else count
 
     def _span(self, axis: int) -> int:
@@ -112,8 +112,10 @@ class Windows:
         return self.dilation[axis] * (self.kernel[axis] - 1) + 1
 
     def cover(self, size: Sizes) -> bool:
-        """Whether there is one window, with a tap for every place of the map."""
-        return all(n == 1 for n in self.counts(size)) and self.kernel == tuple(size)
+        """Whether there is one window, with a tap for every place of the map, and without padding where it is larger."""
+        if any(count != 1 for count in self.counts(size)):
+            return False
+        return all(k == n or (k > n and not any(pair)) for k, n, pair in zip(self.kernel, size, self.padding, strict=True))
 
     def extent(self, size: Sizes) -> Sizes:
         """Height and width of the padded map, with what the last windows of ceil mode reach beyond."""

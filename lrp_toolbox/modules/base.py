@@ -12,6 +12,7 @@ from .. import backend, kernels, propagation, rules
 from ..backend import Array, Number, Value, namespace
 from ..context import Context
 from ..rules import AlphaBeta, BiasPolicy, Epsilon, Flat, Gamma, Rule, Z, ZBox, ZPlus
+from ..terms import require_fits
 
 Shape = tuple[int, ...]
 
@@ -212,6 +213,7 @@ class Layer(Module):
         self._require_relevance(R, trace.y_shape)
         backend.require_same("R", R, "x", trace.x[0] if isinstance(trace.x, tuple) else trace.x)
         rule = self.effective_rule(context.rule)
+        require_fits(rule, R)
         R_in = self._redistribute(trace, R, rule, context)
         context.close(rule, R, R_in)
         return R_in

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from operator import mul
 from typing import ClassVar, Literal, NoReturn
 
 from .. import backend, kernels, special
@@ -454,9 +455,9 @@ class LRN(Layer):
         own = x * (self.k + a * x * x) ** -self.beta  # z_jj
         other = -2 * a * self.beta * x * self._s(x) ** (-self.beta - 1)  # z_ij = x_i² · other_j
         z = own + other * (self._around(x * x) - x * x)
-        s = divide(R, z, rule.eps)
+        s = divide(R, z, rule.eps, self.axes)
         if rule.eps:
-            context.record_loss("eps", lambda s, z: s * kernels.signed(rule.eps, z), s, z)
+            context.record_loss("eps", mul, s, kernels.added(z, rule.eps, self.axes))
         context.record_loss("zero_denominator", lambda R, s: kernels.zero_unless(R, s == 0), R, s)
         s_other = other * s
         return own * s + x * x * (self._around(s_other) - s_other)

@@ -13,7 +13,7 @@ from .. import backend, kernels, propagation
 from ..backend import Array, asarray_like, namespace
 from ..context import Context
 from ..kernels.windows import AXES, AdaptiveWindows, Padding, Windows, as_paddings, as_sizes
-from ..rules import Flat, Rule, Z
+from ..rules import Epsilon, Flat, Rule, Z
 from ..weights import ONE
 from .base import Layer, LinearModule, Shape, Trace
 
@@ -73,7 +73,7 @@ class Adding(LinearModule):
     """A layer that adds up its inputs, each times a weight that is fixed by the geometry: Σ_i x_i w_ij with w_ij ≥ 0.
 
     Its weights have no signs to tell apart, and it has no bias. So each output gives its relevance to its inputs in proportion
-    to x_i w_ij, whatever the rule; under ♭ they get equal parts (decision 5).
+    to x_i w_ij, whatever the rule (z or, with its stabiliser, ε); under ♭ they get equal parts (decision 5).
     """
 
     w: Any = None  # `apply` makes the weights from the shape of x
@@ -83,7 +83,7 @@ class Adding(LinearModule):
         return nonneg
 
     def effective_rule(self, rule: Rule) -> Rule:
-        return rule if isinstance(rule, Flat) else Z()
+        return rule if isinstance(rule, (Flat, Epsilon)) else Z()
 
 
 # ---- maxima ----------------------------------------------------------------------------------------------------------

@@ -5,6 +5,8 @@ import pytest
 
 import lrp_toolbox as lrp
 from lrp_toolbox.composites import layers
+from lrp_toolbox.modules.base import Pass
+from lrp_toolbox.modules.pooling import Winner
 
 
 def zeros(*shape):
@@ -43,15 +45,15 @@ def chosen(composite, net=None, shape=SHAPE):
 @pytest.mark.parametrize(
     ("composite", "convs", "pools"),
     [
-        (lrp.lrp_cmp(alpha=1, flat=0), ["α1"] * 4, ["max", "z"]),  # Fig. 1(e)
-        (lrp.lrp_cmp(alpha=2, flat=0), ["α2"] * 4, ["max", "z"]),
-        (lrp.lrp_cmp(alpha=1, flat=1), ["♭", "α1", "α1", "α1"], ["max", "z"]),
-        (lrp.lrp_cmp(), ["♭", "α2", "α2", "α2"], ["max", "z"]),  # the default: the best of Table I
-        (lrp.lrp_cmp(alpha=1, flat=3), ["♭", "♭", "♭", "α1"], ["max", "z"]),  # Fig. 1(f)
+        (lrp.lrp_cmp(alpha=1, flat=0), ["α1"] * 4, ["max", "ε"]),  # Fig. 1(e)
+        (lrp.lrp_cmp(alpha=2, flat=0), ["α2"] * 4, ["max", "ε"]),
+        (lrp.lrp_cmp(alpha=1, flat=1), ["♭", "α1", "α1", "α1"], ["max", "ε"]),
+        (lrp.lrp_cmp(), ["♭", "α2", "α2", "α2"], ["max", "ε"]),  # the default: the best of Table I
+        (lrp.lrp_cmp(alpha=1, flat=3), ["♭", "♭", "♭", "α1"], ["max", "ε"]),  # Fig. 1(f)
         (lrp.lrp_cmp(flat="all"), ["♭"] * 4, ["♭", "♭"]),  # Fig. 1(g)
-        (lrp.lrp_cmp(alpha=1, flat=3, pooling=True), ["♭", "♭", "α1", "α1"], ["♭", "z"]),
+        (lrp.lrp_cmp(alpha=1, flat=3, pooling=True), ["♭", "♭", "α1", "α1"], ["♭", "ε"]),
         (lrp.lrp_cmp(alpha=1, flat=6, pooling=True), ["♭"] * 4, ["♭", "♭"]),
-        (lrp.lrp_cmp(alpha=1, flat=2, first=lrp.WSquare()), ["w²", "♭", "α1", "α1"], ["max", "z"]),
+        (lrp.lrp_cmp(alpha=1, flat=2, first=lrp.WSquare()), ["w²", "♭", "α1", "α1"], ["max", "ε"]),
     ],
     ids=lambda value: getattr(value, "name", None),
 )
@@ -157,8 +159,47 @@ def test_pooling_of_the_whole_map_is_dense():
             lrp.Conv(zeros(3, 3, 3, 2), padding=1), lrp.MaxPool(2), lrp.Conv(zeros(1, 1, 2, 3)), pool, lrp.Flatten()
         )
         symbols = [rule.symbol for rule in chosen(lrp.lrp_cmp(flat="all"), net, (8, 8, 3)).values()]
-        assert symbols == ["♭", "♭", "♭", "max" if isinstance(pool, lrp.MaxPool) else "z"]
+        assert symbols == ["♭", "♭", "♭", "max" if isinstance(pool, lrp.MaxPool) else "ε"]
         assert symbols == [r.symbol for r in chosen(lrp.lrp_cmp(flat=3, pooling=True), net, (8, 8, 3)).values()]
+
+
+def mobile(*head):
+    """Depthwise and 1 × 1 convolutions; the map halves three times."""
+    layers = [lrp.Conv(zeros(3, 3, 3, 4), stride=2, padding=1), lrp.ReLU()]
+    for stride in (2, 2):
+        layers += [lrp.Conv(zeros(3, 3, 1, 4), stride=stride, padding=1, groups=4), lrp.ReLU(), lrp.Conv(zeros(1, 1, 4, 4))]
+    return lrp.Sequential(*layers, *head)
+
+
+@pytest.mark.parametrize("size", [8, 5, 32, 70])
+@pytest.mark.parametrize(
+    "pool", [lrp.AvgPool(None), lrp.AdaptiveAvgPool(1), lrp.AdaptiveMaxPool((1, 1)), lrp.Mean((-3, -2), True)]
+)
+def test_what_is_dense_does_not_vary_with_the_size_of_the_input(size, pool):
+    """On 8 × 8 pixels the last convolutions stand on maps of 1 × 1. Those behind the pooling are dense on any input."""
+    net = mobile(
+        pool, lrp.Conv(zeros(1, 1, 4, 5)), lrp.ReLU(), lrp.Conv(zeros(1, 1, 5, 2)), lrp.Flatten(), lrp.Linear(zeros(2, 2))
+    )
+    found = layers(net, (size, size, 3))
+    dense = [info.name for info in found if lrp.is_dense(info)]
+    assert [name for name in dense if "pool" not in name] == ["conv6", "conv7", "linear1"]
+    gated = lrp.Graph([
+        ("c", lrp.Conv(zeros(3, 3, 3, 4), padding=1), "input"), ("squeeze", pool, "c"),
+        ("a", lrp.Conv(zeros(1, 1, 4, 2)), "squeeze"), ("b", lrp.Conv(zeros(1, 1, 2, 4)), "a"),
+        ("gate", lrp.Multiply(), ("c", "b")), ("d", lrp.Conv(zeros(1, 1, 4, 3)), "gate"),
+    ])  # fmt: skip
+    dense = [info.name for info in layers(gated, (size, size, 3)) if lrp.is_dense(info)]
+    assert [name for name in dense if name != "squeeze"] == ["a", "b"]
+
+
+def test_windows_that_cover_a_small_map_by_chance():
+    """A convolution with a stride is no head; max-pooling of the last 2 × 2 places does not make what follows dense."""
+    net = lrp.Sequential(lrp.Conv(zeros(2, 2, 3, 4), stride=2), lrp.MaxPool(2), lrp.Conv(zeros(1, 1, 4, 4)))
+    assert not any(lrp.is_dense(info) for info in layers(net, (4, 4, 3)) if isinstance(info.module, lrp.Conv))
+    assert not lrp.is_dense(layers(net[:1], (2, 2, 3))[0])
+    head = lrp.Sequential(lrp.Conv(zeros(4, 4, 3, 4)), lrp.Conv(zeros(1, 1, 4, 4)))
+    assert "dense: its window covers the whole map" in str(lrp.lrp_cmp().resolve(head, (4, 4, 3))).splitlines()[2]
+    assert "dense" not in str(lrp.lrp_cmp().resolve(head, (5, 5, 3)))
 
 
 def test_the_context_has_the_rule_of_each_layer_by_name():
@@ -166,7 +207,7 @@ def test_the_context_has_the_rule_of_each_layer_by_name():
     symbols = {name: rule.symbol for name, rule in table.context().rules.items()}
     assert symbols == {
         "stem/a/c": "♭", "stem/a/r": "=", "stem/b": "♭", "stem/concat": "=", "conv": "αβ", "res/main/one": "αβ",
-        "res/main/r": "=", "res/main/two": "αβ", "res/skip": "=", "res/sum": "ε", "last": "αβ", "pool": "z", "flatten": "=",
+        "res/main/r": "=", "res/main/two": "αβ", "res/skip": "=", "res/sum": "ε", "last": "αβ", "pool": "ε", "flatten": "=",
         "fc": "ε",
     }  # fmt: skip
     assert table["res/main/one"] == lrp.AlphaBeta(2)
@@ -189,6 +230,11 @@ def test_the_context_has_the_rule_of_each_layer_by_name():
         (lambda: lrp.lrp_cmp(flat=-1), "flat: expected a number of layers ≥ 0, or 'all', got -1"),
         (lambda: lrp.lrp_cmp(flat="most"), "flat: expected a number of layers ≥ 0, or 'all', got 'most'"),
         (lambda: lrp.lrp_cmp(dense="head").resolve(vgg_like(), SHAPE), "the pattern 'head' matches no layer"),
+        (
+            lambda: lrp.Composite([("fc1", Pass()), (lrp.Module, Z)], "mine").resolve(vgg_like(), SHAPE),
+            "mine: Pass() is for layers that do not mix their inputs, not for fc1 (Linear)",
+        ),
+        (lambda: lrp.uniform(Winner()).resolve(vgg_like(), SHAPE), "Winner() is for layers that do not mix their inputs, not"),
         (lambda: lrp.First(0), "n: expected a number of layers ≥ 1, got 0"),
         (lambda: lrp.lrp_cmp().resolve(vgg_like(), (8, 8, 4)), "conv1: x: Conv expects 3 features"),
         (lambda: lrp.lrp_cmp().resolve(vgg_like(), (16, 16, 3)), "fc1: x: Linear expects 16 features"),

@@ -131,7 +131,7 @@ def test_lrn_passes_relevance_or_shares_it_by_taylor(region, n, xp):
     np.testing.assert_allclose(found.sum(), R.sum())
 
 
-@given(rngs(), geometries(pool=True, dilated=False))
+@given(rngs(), geometries(pool=True, dilated=False, ceil_mode=True))
 def test_ceil_mode_is_caffes_and_pytorchs(rng, geometry):
     """Every window begins inside of the map or its leading padding; and no place after the padding is left unseen."""
     size, kernel, stride, padding, _ = geometry
@@ -141,6 +141,31 @@ def test_ceil_mode_is_caffes_and_pytorchs(rng, geometry):
         last = (count - 1) * stride[axis]
         assert last < size[axis] + before
         assert last + kernel[axis] >= size[axis] + before + after or last + stride[axis] >= size[axis] + before
+
+
+@pytest.mark.parametrize(
+    ("n", "kernel", "stride", "padding", "count"),  # as PyTorch 2.14 says
+    [
+        *((2, 3, 2, 0, 1), (1, 3, 3, 0, 1), (1, 3, 2, 0, 0), (2, 4, 3, 0, 1)),
+        *((2, 4, 2, 0, 0), (3, 5, 3, 0, 1), (1, 4, 2, 1, 1), (2, 2, 1, 0, 1)),
+    ],
+)
+def test_a_window_of_ceil_mode_may_be_larger_than_the_map(n, kernel, stride, padding, count):
+    x = np.arange(1.0, n * n + 1).reshape(n, n, 1)
+    for kind in (lrp.MaxPool, lrp.AvgPool, lrp.SumPool):
+        layer = kind(kernel, stride, padding, ceil_mode=True)
+        if count == 0:
+            with pytest.raises(ValueError, match=f"x: a window of {kernel} taps does not fit into {n}"):
+                layer.forward(x)
+        else:
+            y = layer.forward(x)
+            assert y.shape == (count, count, 1)
+            counted = (n + 2 * padding) ** 2
+            assert y[0, 0, 0] == {lrp.MaxPool: x.max(), lrp.SumPool: x.sum(), lrp.AvgPool: x.sum() / counted}[kind]
+            np.testing.assert_allclose(layer.relprop_z(x, y).sum(), y.sum())
+    if kernel > n + 2 * padding:
+        with pytest.raises(ValueError, match=f"x: a window of {kernel} taps does not fit into {n}"):
+            lrp.MaxPool(kernel, stride, padding).forward(x)
 
 
 def test_pooling_the_whole_map():

@@ -7,13 +7,14 @@ import numpy as np
 import oracle
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 from strategies import Case, adding_cases, linear_cases, max_cases, rules, weighted_cases
 
 import lrp_toolbox as lrp
 from lrp_toolbox.context import Context
 from lrp_toolbox.kernels import divide
 from lrp_toolbox.ledger import Recorder
-from lrp_toolbox.modules.pooling import Adding
+from lrp_toolbox.rules import relprop
 
 
 def by_matrix(rule, case: Case, **more):
@@ -44,9 +45,9 @@ def test_weighted_layers_follow_the_formulas_exactly(case, rule):
 
 @given(adding_cases, rules())
 def test_pooling_and_scaling_share_in_proportion_or_evenly(case, rule):
-    """Pooling in proportion whatever the rule, unless it is ♭; scaling takes ε, too."""
-    kept = lrp.Flat if isinstance(case.layer, Adding) else (lrp.Z, lrp.Epsilon, lrp.Flat)
-    expected, _ = by_matrix(rule if isinstance(rule, kept) else lrp.Z(bias=rule.bias), case)
+    """In proportion whatever the rule, with ε if it is asked for, unless it is ♭."""
+    kept = isinstance(rule, (lrp.Z, lrp.Epsilon, lrp.Flat))
+    expected, _ = by_matrix(rule if kept else lrp.Z(bias=rule.bias), case)
     found, page = by_toolbox(rule, case)
     assert (found == expected).all()
     assert page.rounding == 0
@@ -203,6 +204,74 @@ def test_wrong_parameters_refuse_on_construction(make, message):
 def test_parameters_are_numbers(wrong):
     with pytest.raises(TypeError, match="alpha: expected a number"):
         lrp.AlphaBeta(wrong)
+
+
+@given(st.one_of(weighted_cases, adding_cases), st.booleans(), st.booleans(), st.sampled_from([1e-6, 0.25, 3]))
+def test_stabilisers_of_other_toolboxes(case, clip, relative, eps):
+    """z + ε sign(z) or sign(z) max(|z|, ε), and ε perhaps times the root mean square of z, written out."""
+    layer = case.layer.map(lambda a: a.astype(float))
+    x, R = case.x.astype(float), case.R.astype(float)
+    W = case.W.astype(float)
+    z = x.reshape(-1) @ W + (0 if case.b_flat is None else case.b_flat.astype(float))
+    size = eps * np.sqrt(np.mean(z**2)) if relative else eps
+    sign = np.where(z >= 0, 1, -1)
+    below = sign * np.maximum(abs(z), size) if clip else z + size * sign
+    s = np.divide(R.reshape(-1), below, out=np.zeros_like(z), where=below != 0)
+    rule = lrp.Epsilon(lrp.Stabilizer(eps, clip, relative))
+    recorder = Recorder(lead=0)
+    R_in = layer.relprop(layer.trace(x), R, Context(rule, recorder, name="layer"))
+    scale = 1e-12 + abs(x.reshape(-1)[:, None] * W * s).sum()
+    np.testing.assert_allclose(R_in.reshape(-1), x.reshape(-1) * (W @ s), atol=1e-9 * scale)
+    np.testing.assert_allclose(relprop(rule, layer, x, R), R_in, atol=1e-9 * scale)
+    np.testing.assert_allclose(recorder.entries[0].eps, (s * (below - z)).sum(), atol=1e-9 * (scale + abs(R).sum()))
+    assert abs(recorder.entries[0].rounding) <= 1e-9 * (scale + abs(R).sum() + abs(s * z).sum())
+
+
+def test_stabilisers_in_a_whole_net_close_the_ledger(xp):
+    rng = np.random.default_rng(0)
+    net = lrp.Sequential(
+        lrp.Conv(rng.standard_normal((3, 3, 2, 4)), rng.standard_normal(4)), lrp.ReLU(), lrp.AvgPool(2), lrp.Flatten(),
+        lrp.Linear(rng.standard_normal((16, 3)), rng.standard_normal(3)),
+    )  # fmt: skip
+    x = rng.standard_normal((5, 6, 6, 2))
+    rule = lrp.Epsilon(lrp.Stabilizer(0.25, relative=True))
+    e = lrp.explain(net.to(xp), xp.asarray(x), [0, 2], rule)
+    np.testing.assert_allclose(lrp.to_numpy(e.ledger.rounding), 0, atol=1e-12)
+    alone = lrp.explain(net, x[2], [0, 2], rule)
+    np.testing.assert_allclose(lrp.to_numpy(e.R)[2], alone.R, rtol=1e-9, atol=1e-12)  # each sample by its own outputs
+    assert "Stabilizer(eps=0.25, clip=False, relative=True)" in str(e.rules)
+
+
+@pytest.mark.parametrize("wrong", [0, -1, True, "1", float("inf"), float("nan")])
+def test_a_stabiliser_needs_a_number(wrong):
+    with pytest.raises(ValueError, match="eps: expected a finite number > 0"):
+        lrp.Stabilizer(wrong)
+
+
+def test_a_relative_stabiliser_needs_floats():
+    layer = lrp.Linear(np.array([[Fraction(1)]], dtype=object))
+    x = np.array([Fraction(2)], dtype=object)
+    with pytest.raises(TypeError, match="a relative stabiliser needs floats"):
+        layer.relprop_epsilon(x, x, lrp.Stabilizer(1, relative=True))
+
+
+@pytest.mark.parametrize(
+    ("rule", "name"),
+    [
+        (lrp.Epsilon(1e300), "eps: 1e[+]300"),
+        (lrp.Epsilon(1e-300), "eps: 1e-300"),
+        (lrp.Epsilon(lrp.Stabilizer(1e300)), "eps: Stabilizer"),
+        (lrp.AlphaBeta(1e300), "alpha: 1e[+]300"),
+        (lrp.Gamma(1e300), "gamma: 1e[+]300"),
+    ],
+)
+def test_numbers_that_the_dtype_cannot_hold_are_an_error(rule, name):
+    """And not a warning and infinities, nor a silent 0."""
+    rng = np.random.default_rng(0)
+    net, x = lrp.Sequential(lrp.Linear(rng.standard_normal((4, 3)))), rng.standard_normal(4)
+    assert np.isfinite(lrp.explain(net, x, 0, lrp.Epsilon(1e-300)).R).all()
+    with pytest.raises(ValueError, match=f"{name}.* cannot be written in float32"):
+        lrp.explain(net.astype(np.float32), x.astype("f4"), 0, rule)
 
 
 def test_numpy_scalars_become_plain_numbers_and_change_no_dtype():

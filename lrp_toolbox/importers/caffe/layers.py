@@ -111,8 +111,6 @@ def _pool(layer: Any, x: Value, weights: Weights) -> Module:
         sizes = list(zip(room, kernel, stride, strict=True))
         if not any(padding) and any(-(-(n - k) // s) * s >= n for n, k, s in sizes):
             raise ValueError(f"stride: {stride} puts a window outside of the map {x.shape}, where Caffe finds no number")
-        high, wide = (min(k, n) if k < n + s else k for n, k, s in sizes)  # the only window is clipped
-        kernel = high, wide
     return kind(kernel, stride, padding, ceil)
 
 
