@@ -21,6 +21,7 @@ from .text import table
 from .zoo import read_labels
 
 DEFAULT_MODEL = "vgg16-voc"
+TIES_HELP = "equal largest inputs of max-pooling share relevance, or the first takes it; default: as the model says (share)"
 DEFAULT_METHOD = "cmp:alpha=2,flat=1"
 MEANING = {"independent": "above 0 the net says yes", "exclusive": "the net says yes to the largest"}  # of logits
 
@@ -148,6 +149,7 @@ def _add_explain(command: argparse.ArgumentParser) -> None:
         metavar="SPEC",
         help=f"how to explain it (see below); may be repeated; default: {DEFAULT_METHOD}",
     )
+    command.add_argument("--ties", choices=("share", "first"), help=TIES_HELP)
     command.add_argument("--ledger", action="store_true", help="print for every layer where relevance went")
     command.add_argument("--rules", action="store_true", help="print which layer follows which rule")
     command.add_argument("--top", type=int, default=5, metavar="N", help="how many classes to print; default: 5")
@@ -432,6 +434,7 @@ def _add_experiment(commands: Any) -> None:
     command.add_argument("--seed", type=int, default=0, help="for --limit and the choice of examples; default: 0")
     command.add_argument("--item", nargs="+", default=[], metavar="ID", help="images for fig1 and fig4; default: at random")
     command.add_argument("--fit", choices=("warp", "crop"), help="how photographs are fitted; default: the model's own way")
+    command.add_argument("--ties", choices=("share", "first"), help=TIES_HELP)
     command.add_argument("--bins", type=int, default=100, metavar="N", help="box sizes in fig2 and fig3; default: 100")
     command.add_argument("--examples", type=int, default=8, metavar="N", help="images shown in the report; default: 8")
     command.add_argument("--workers", type=int, default=1, metavar="N", help="processes, which share the threads; default: 1")
@@ -457,7 +460,7 @@ def _experiment(arguments: argparse.Namespace) -> None:
         dataset=arguments.dataset,
         data=arguments.data.resolve(),
         split=arguments.split,
-        setup=Setup(model, arguments.fit, arguments.backend),
+        setup=Setup(model, arguments.fit, arguments.backend, arguments.ties),
         out=arguments.out or Path("results") / f"{arguments.dataset}-{folder.name}",
         methods=tuple(arguments.methods),
         limit=arguments.limit,

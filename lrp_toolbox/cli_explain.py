@@ -57,7 +57,7 @@ def run(arguments: argparse.Namespace) -> None:
         raise ValueError(f"--top: expected a number ≥ 1, got {arguments.top}")
     if not 0 < arguments.quantile <= 1:
         raise ValueError(f"--quantile: expected a number above 0 and up to 1, got {arguments.quantile:g}")
-    model = load(arguments.model)
+    model = load(arguments.model, ties=arguments.ties)
     photos: list[Path] = arguments.photo or [p for p in [model.example] if p is not None]
     if not photos:
         raise ValueError(f"PHOTO: the model {model.name} comes without a photograph; give one")

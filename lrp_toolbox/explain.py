@@ -17,7 +17,8 @@ from .composites import Composite, RuleTable
 from .explanation import Explanation
 from .inputs import Classifier, checked_input, net_and_classes, start_relevance
 from .ledger import Ledger, Recorder
-from .modules import Module, Trace, fuse
+from .modules import Module, Trace, fuse, with_ties
+from .modules.pooling import Ties
 from .presets import as_composite
 from .rules import Rule
 
@@ -36,6 +37,7 @@ def explain(
     start: Literal["logit", "one"] | Array = "logit",
     keep: Sequence[str] = (),
     classes: Sequence[str] | None = None,
+    ties: Ties | None = None,
 ) -> Explanation:
     """Why does `net` say `target` of x?
 
@@ -51,6 +53,8 @@ def explain(
         like the output, with `target=None`. An array may have an axis for targets in front of the outputs.
     keep : names of layers, or patterns over them, whose outputs' relevance is to be kept.
     classes : names of the outputs, for a module that does not know them.
+    ties : what several largest inputs of a max-pooling window get: "share" (equal parts) or "first" (the first takes all, as
+        in frameworks); None leaves each layer as it was made, with "share" by default.
 
     >>> from lrp_toolbox import load, read_photo
     >>> model = load("lenet5-mnist")
@@ -62,7 +66,7 @@ def explain(
     a class or the name of a composite is unknown.
     """
     module, names = net_and_classes(net, classes)
-    module = fuse(module)
+    module = fuse(module if ties is None else with_ties(module, ties))
     shape = checked_input(module, x)
     table = as_composite(composite, net).resolve(module, shape)
     for pattern in keep:

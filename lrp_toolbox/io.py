@@ -29,8 +29,9 @@ from .data import Preprocessing, as_photo
 from .explain import Targets, explain
 from .explanation import Explanation
 from .files import new_folder
-from .modules import Module
+from .modules import Module, with_ties
 from .modules.container import Branches, Graph, Sequential
+from .modules.pooling import Ties
 from .rules import Rule
 
 FORMAT = 1
@@ -99,13 +100,14 @@ class Model:
         *,
         start: Literal["logit", "one"] | Array = "logit",
         keep: Sequence[str] = (),
+        ties: Ties | None = None,
     ) -> Explanation:
         """Why does the net say `target` of this photograph? See `lrp_toolbox.explain`, which takes a prepared x.
 
         The explanation keeps the part of the photograph that the net sees, for its picture.
         """
         pixels = as_photo(photo)
-        e = explain(self, self.prepare(pixels), target, composite, start=start, keep=keep)
+        e = explain(self, self.prepare(pixels), target, composite, start=start, keep=keep, ties=ties)
         return dataclasses.replace(e, photo=self.preprocessing.view(pixels))
 
     @property
@@ -178,8 +180,10 @@ FETCHED = {  # networks that are not ours to ship, and what gets them
 }
 
 
-def load(name: str | os.PathLike[str], dtype: Any = np.float32) -> Model:
+def load(name: str | os.PathLike[str], dtype: Any = np.float32, ties: Ties | None = None) -> Model:
     """The model of that name (see `available`), or in that folder.
+
+    `ties`: "share" or "first", for tied winners of max-pooling (see `modules.with_ties`); None leaves them as saved.
 
     >>> model = load("lenet5-mnist")
     >>> model.preprocessing.shape, model.net.output_shape(model.preprocessing.shape)
@@ -203,6 +207,7 @@ def load(name: str | os.PathLike[str], dtype: Any = np.float32) -> Model:
     arrays = read_arrays(folder / "weights.npz", np.dtype(dtype))
     try:
         net = _build(spec["net"], arrays, "net")
+        net = net if ties is None else with_ties(net, ties)
         preprocessing = Preprocessing(**spec["preprocessing"])
         classes = tuple(spec["classes"])
         if not all(isinstance(c, str) for c in classes):

@@ -29,6 +29,7 @@ from .text import table
 REASONS = ("bias", "eps", "zero_denominator", "padding")
 TITLES = {"eps": "ε", "zero_denominator": "zero denominator"}  # of columns
 AMOUNTS = ("arriving", "passed", *REASONS)
+TIES = {"max": "share", "first max": "first"}  # by the symbol of the rule: what tied winners of max-pooling get
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,11 +123,12 @@ class Ledger:
         columns = ("arriving", "passed", *REASONS, "rounding")
         rows: list[tuple[str, ...]] = [("layer", "rule", *(TITLES.get(column, column) for column in columns))]
         for entry in self.entries:
-            if entry.rule not in ("=", "max"):
+            if entry.rule not in ("=", *TIES):
                 rows.append((entry.name, entry.rule, *(amount(getattr(entry, column)) for column in columns)))
         taken = [amount(self.absorbed(reason)) for reason in REASONS]
         rows.append(("total", "", amount(self.start), amount(self.end), *taken, amount(self.rounding)))
-        return table(rows, left=2)
+        found = dict.fromkeys(TIES[entry.rule] for entry in self.entries if entry.rule in TIES)
+        return table(rows, left=2) + "".join(f"\nties in max-pooling: {what}" for what in found)
 
 
 @dataclass

@@ -17,6 +17,7 @@ from ..attribution import Method, parse_method
 from ..data import VOC, ImageNet, Item
 from ..files import write_text
 from ..io import Model
+from ..modules.pooling import ties_of
 from ..render import Picture, save_picture
 from . import figures, report, results
 from .measure import Localise, Measurement, Occlude, Setup, chosen, outputs_of, shard, wanted
@@ -162,6 +163,7 @@ class Experiment:
             "model files": digest(self.model.folder),
             "fit": self.model.preprocessing.fit,
             "backend": self.setup.backend,
+            "ties": ties_of(self.model.net),
         }
         columns, told = measurement.columns, provenance(self.command)
         return Store(self.out, measurement.name, columns, {**common, **settings}, told, self.part)

@@ -22,6 +22,7 @@ from ..data import VOC, ImageNet, Item
 from ..io import Model, load
 from ..kernels import positive_part
 from ..metrics import localisation
+from ..modules.pooling import Ties
 from .shared_passes import attribute
 from .store import Found, Row
 
@@ -30,11 +31,16 @@ Fit = Literal["warp", "crop"]
 
 @dataclass(frozen=True)
 class Setup:
-    """A model, how photographs are fitted to its input (None: the model's own way), and the array module that it uses."""
+    """A model, and how it is used.
+
+    `fit` says how photographs are fitted to its input, `ties` what tied winners of max-pooling get (None: the model's own
+    way), `backend` names the array module.
+    """
 
     model: str
     fit: Fit | None = None
     backend: str = "numpy"
+    ties: Ties | None = None
 
     def open(self) -> Model:
         """The model, read once in each process."""
@@ -52,7 +58,7 @@ _opening = threading.Lock()  # for workers of several threads
 
 @cache
 def _opened(setup: Setup) -> Model:
-    model = load(setup.model)
+    model = load(setup.model, ties=setup.ties)
     fit = setup.fit or model.preprocessing.fit
     try:
         xp = importlib.import_module(setup.backend)

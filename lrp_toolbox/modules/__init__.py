@@ -39,6 +39,7 @@ from .pooling import (
     MaxPool1D,
     MaxPool3D,
     SumPool,
+    with_ties,
 )
 from .products import Affine, Multiply
 from .rearranging import ChannelShuffle, Reshape, Slice, Transpose
@@ -107,4 +108,5 @@ __all__ = [
     "Trace",
     "Transpose",
     "fuse",
+    "with_ties",
 ]

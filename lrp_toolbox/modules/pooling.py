@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from ..context import Context
 from ..kernels.windows import AXES, AdaptiveWindows, Padding, Windows, as_paddings, as_sizes
 from ..rules import Epsilon, Flat, Rule, Z
 from ..weights import ONE
-from .base import Layer, LinearModule, Shape, Trace
+from .base import Layer, LinearModule, Module, Shape, Trace
 
 
 class _Pooling(Layer):
@@ -89,21 +89,52 @@ class Adding(LinearModule):
 # ---- maxima ----------------------------------------------------------------------------------------------------------
 
 
+Ties = Literal["share", "first"]
+
+
+def require_ties(ties: Any) -> None:
+    if ties not in get_args(Ties):
+        raise ValueError(f"ties: expected 'share' or 'first', got {ties!r}")
+
+
+def with_ties(net: Module, ties: Ties) -> Module:
+    """The same net, in which tied winners of every max-pooling share relevance, or the first takes it.
+
+    "share" is the default of this toolbox: it is symmetric, so that a mirrored picture gets the mirrored heatmap, and the
+    order of pixels in memory does not matter. Frameworks, and toolboxes that use their gradients, take the first.
+    """
+    require_ties(ties)
+    return net.transform(lambda _, layer: layer.with_ties(ties) if isinstance(layer, _Maximum) else layer)
+
+
+def ties_of(net: Module) -> str:
+    """What tied winners get in the max-pooling of `net`: "share", "first", both, or "–" if there is none."""
+    found = {layer.ties for _, layer in net.walk() if isinstance(layer, _Maximum)}
+    return " and ".join(sorted(found)) or "–"
+
+
 @dataclass(frozen=True, repr=False)
 class Winner(Rule):
-    """Max-pooling: the winner of a window takes all of its relevance; tied winners get equal parts."""
+    """Max-pooling: the winner of a window takes all of its relevance. Tied winners get equal parts, or the first all."""
 
-    symbol: ClassVar[str] = "max"
     formula: ClassVar[str] = "z_ij = 1 for the largest x_i of the window, else 0"
+    ties: Ties = "share"
+
+    @property
+    def symbol(self) -> str:  # type: ignore[override]
+        return "max" if self.ties == "share" else "first max"
 
 
 class _Maximum(_Pooling):
     """The largest x of each window."""
 
-    ties: Literal["share", "first"]
+    ties: Ties
+
+    def with_ties(self, ties: Ties) -> Layer:
+        return replace(self, ties=ties)  # type: ignore[type-var]  # final classes are dataclasses
 
     def effective_rule(self, rule: Rule) -> Rule:
-        return rule if isinstance(rule, Flat) else Winner()
+        return rule if isinstance(rule, Flat) else Winner(self.ties)
 
     def forward(self, x: Array) -> Array:
         return self.windows(x.shape).max(x)
@@ -145,12 +176,11 @@ class MaxPool(_Windowed, _Maximum):
     stride: int | Sequence[int] | None = None  # None: the kernel's
     padding: Padding = 0
     ceil_mode: bool = False
-    ties: Literal["share", "first"] = "share"
+    ties: Ties = "share"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.ties not in ("share", "first"):
-            raise ValueError(f"ties: expected 'share' or 'first', got {self.ties!r}")
+        require_ties(self.ties)
 
     def _to_winners(self, trace: Trace, R: Array) -> Array:
         windows = self.windows(trace.x.shape)
@@ -292,12 +322,11 @@ class AdaptiveMaxPool(_Adaptive, _Maximum):
     """The largest of each of `size` windows, which lie as in `AdaptiveAvgPool`. `ties` as in `MaxPool`."""
 
     size: int | Sequence[int]
-    ties: Literal["share", "first"] = "share"
+    ties: Ties = "share"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.ties not in ("share", "first"):
-            raise ValueError(f"ties: expected 'share' or 'first', got {self.ties!r}")
+        require_ties(self.ties)
 
     def _to_winners(self, trace: Trace, R: Array) -> Array:
         x, xp = trace.x, namespace(R)
