@@ -18,7 +18,7 @@ from .backend import Array, Number
 from .context import Context
 from .kernels import Stabilizer, divide, elementwise
 from .rules import AlphaBeta, Rule, split
-from .terms import ZERO, Bias, Input, Part, Weight
+from .terms import ZERO, Bias, Input, Part, Weight, without_rounding
 from .weights import ONE, Joined
 
 Term = tuple[Array, Any]  # an input, and weights
@@ -40,6 +40,7 @@ class Layer(Protocol):
     def join_times(self, R: Array, factors: Sequence[Number]) -> Array: ...
     def separate(self, z: Array, n: int) -> list[Array]: ...
     def sees_only_padding(self, x: Array) -> Array | None: ...
+    def magnitude(self, x: Array, w: Any) -> tuple[Array, ...]: ...
 
 
 def forward(rule: Rule, layer: Layer, x: Array, nonneg: bool = False) -> tuple[Array, Array | None]:
@@ -79,9 +80,16 @@ def relprop(
     if z is None:
         is_plain = len(parts) == 1 and parts[0].z.terms == ((X, w),)
         z = y if is_plain and y is not None and joined_b is layer.b else _denominators(layer, terms, joined_b)
+        if len(parts) == 1:
+            z = without_rounding(layer, parts[0], z, rule.eps)
+        elif not all(part.one_signed or part.where is not None for part in parts):
+            z = layer.join(
+                [without_rounding(layer, *pair, rule.eps) for pair in zip(parts, layer.separate(z, len(parts)), strict=True)]
+            )
     if rule.renormalize or any(part.where is not None for part in parts):
         if any(part.where is not None for part in parts):
             y = y if y is not None and b.array is layer.b else _denominators(layer, [(x, layer.w)], b.array)
+            y = without_rounding(layer, Part(X * w, b), y)
         pieces = split(rule, parts, R, layer.separate(z, len(parts)), y)
         _record_outputs_of_no_part(context, parts, R, y)
         R = layer.join(pieces)

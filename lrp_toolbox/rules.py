@@ -34,7 +34,7 @@ from typing import Any, ClassVar, Literal
 
 from .backend import Array, Number, like, namespace, ones, to_numpy, zeros
 from .kernels import Stabilizer, divide, vanishes, zero_unless
-from .terms import ZERO, Bias, Input, Part, Weight, box_around, require_bounds, require_number
+from .terms import ZERO, Bias, Input, Part, Weight, box_around, require_bounds, require_number, without_rounding
 from .weights import ONE
 
 __all__ = ["RULES", "AlphaBeta", "Epsilon", "Flat", "Gamma", "Rule", "WSquare", "Z", "ZBox", "ZPlus"]
@@ -53,13 +53,13 @@ def relprop(rule: Rule, layer: Any, x: Array, R: Array) -> Array:
     X, w, b = Input(x), Weight(layer.w), ZERO if layer.b is None or rule.bias == "ignore" else Bias(layer.b)
     parts = rule.parts(X, w, b)
 
-    def sum_over_inputs(z: Any, b: Any) -> Array:
-        z_j = sum(layer.apply(x_t.array, w_t.weights) for x_t, w_t in z)
-        return z_j if b is ZERO else z_j + b.array
+    def sum_over_inputs(part: Part) -> Array:
+        z_j = sum(layer.apply(x_t.array, w_t.weights) for x_t, w_t in part.z)
+        return without_rounding(layer, part, z_j if part.b is ZERO else z_j + part.b.array, rule.eps)
 
-    z = [sum_over_inputs(part.z, part.b) for part in parts]  #                  z_j = Σ_i z_ij + b_j, of each part
+    z = [sum_over_inputs(part) for part in parts]  #                            z_j = Σ_i z_ij + b_j, of each part
     R_in = zeros((), x)
-    for part, z_j, R_j in zip(parts, z, split(rule, parts, R, z, sum_over_inputs(X * w, b)), strict=True):
+    for part, z_j, R_j in zip(parts, z, split(rule, parts, R, z, sum_over_inputs(Part(X * w, b))), strict=True):
         s = divide(R_j, z_j, rule.eps, layer.output_axes)  #                    s_j = R_j / (z_j + ε sign(z_j))
         for x_t, w_t in part.z:  #                                              R_i = x_i Σ_j w_ij s_j = Σ_j z_ij s_j
             R_in = R_in + x_t.array * layer.apply_T(s, w_t.weights, x.shape)

@@ -14,15 +14,16 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
+from math import prod
 from operator import add, sub
 from typing import Any
 
 from .backend import Array, Number, is_exact, like, namespace, ones, ulp
-from .kernels import negative_part, positive_part
+from .kernels import elementwise, negative_part, positive_part, zero_unless
 from .weights import ONE, Derived, as_weights
 
 
@@ -62,10 +63,13 @@ ZERO = _Zero()
 
 
 class Input:
-    """x, or a part of it. `nonneg`: whether x ≥ 0 is known from the structure of the net, without a look at the data."""
+    """x, or a part of it. `nonneg`: whether x ≥ 0 is known from the structure of the net, without a look at the data.
 
-    def __init__(self, array: Array, nonneg: bool = False):
-        self.array, self.nonneg = array, nonneg
+    `sign`: 1 or −1 if all its numbers are known to be ≥ 0 or ≤ 0, else 0; likewise of weights and biases.
+    """
+
+    def __init__(self, array: Array, nonneg: bool = False, sign: int = 0):
+        self.array, self.nonneg, self.sign = array, nonneg, 1 if nonneg else sign
 
     @property
     def pos(self) -> Input:
@@ -77,14 +81,14 @@ class Input:
 
     @cached_property
     def neg(self) -> Input | _Zero:
-        return ZERO if self.nonneg else Input(negative_part(self.array))
+        return ZERO if self.nonneg else Input(negative_part(self.array), sign=-1)
 
     @cached_property
     def one(self) -> Input:
         return Input(ones(self.array.shape, self.array), nonneg=True)
 
     def __neg__(self) -> Input:
-        return Input(-self.array)
+        return Input(-self.array, sign=-self.sign)
 
     def __mul__(self, w: Weight) -> Contributions:
         return Contributions(((self, w),))
@@ -93,59 +97,65 @@ class Input:
 class Weight:
     """w, or weights derived from it, which the layer computes where it needs them (see `lrp_toolbox.weights`)."""
 
-    def __init__(self, weights: Any):
-        self.weights = weights if weights is ONE else as_weights(weights)
+    def __init__(self, weights: Any, sign: int = 0):
+        self.weights, self.sign = weights if weights is ONE else as_weights(weights), sign
 
     @cached_property
     def pos(self) -> Weight:
-        return self._derived(positive_part)
+        return self._derived(1, positive_part)
 
     @cached_property
     def neg(self) -> Weight:
-        return self._derived(negative_part)
+        return self._derived(-1, negative_part)
 
     @cached_property
     def one(self) -> Weight:
-        return Weight(ONE)
+        return Weight(ONE, 1)
 
     def __pow__(self, exponent: int) -> Weight:
-        return self._derived(lambda w: w**exponent)
+        return self._derived(1 if exponent % 2 == 0 else self.sign, lambda w: w**exponent)
 
     def __rmul__(self, factor: Number) -> Weight:
-        return self._derived(lambda w: w * like(factor, w))
+        return self._derived(self.sign if factor >= 0 else -self.sign, lambda w: w * like(factor, w))
 
     def __add__(self, other: Weight) -> Weight:
-        return self._derived(add, other)
+        return self._derived(_common((self.sign, other.sign)), add, other)
 
     def __sub__(self, other: Weight) -> Weight:
-        return self._derived(sub, other)
+        return self._derived(_common((self.sign, -other.sign)), sub, other)
 
-    def _derived(self, f: Callable[..., Array], *others: Weight) -> Weight:
-        return Weight(Derived(f, *(as_weights(w.weights) for w in (self, *others))))
+    def _derived(self, sign: int, f: Callable[..., Array], *others: Weight) -> Weight:
+        return Weight(Derived(f, *(as_weights(w.weights) for w in (self, *others))), sign)
 
 
 class Bias:
     """b of a layer that has one; a layer without has ZERO."""
 
-    def __init__(self, array: Array):
-        self.array = array
+    def __init__(self, array: Array, sign: int = 0):
+        self.array, self.sign = array, sign
 
     @cached_property
     def pos(self) -> Bias:
-        return Bias(positive_part(self.array))
+        return Bias(positive_part(self.array), 1)
 
     @cached_property
     def neg(self) -> Bias:
-        return Bias(negative_part(self.array))
+        return Bias(negative_part(self.array), -1)
 
     def __rmul__(self, factor: Number) -> Bias:
-        return Bias(self.array * like(factor, self.array))
+        return Bias(self.array * like(factor, self.array), self.sign if factor >= 0 else -self.sign)
 
     def __add__(self, other: Bias) -> Bias:
-        return Bias(self.array + other.array)
+        return Bias(self.array + other.array, _common((self.sign, other.sign)))
 
     def __sub__(self, other: Bias) -> Bias:
-        return Bias(self.array - other.array)
+        return Bias(self.array - other.array, _common((self.sign, -other.sign)))
+
+
+def _common(signs: Iterable[int]) -> int:
+    """The sign of a sum of numbers of these signs: theirs if it is one, else 0, not known."""
+    found = set(signs)
+    return found.pop() if len(found) == 1 else 0
 
 
 @dataclass(frozen=True)
@@ -175,6 +185,44 @@ class Part:
     b: Bias | _Zero = ZERO
     share: Number = 1
     where: Callable[[Array], Array] | None = None
+
+    @property
+    def one_signed(self) -> bool:
+        """Whether all summands of z_j are known to have one sign, so that they cannot cancel."""
+        signs = [x.sign * w.sign for x, w in self.z] + ([] if self.b is ZERO else [self.b.sign])  # type: ignore[union-attr]
+        return _common(signs) != 0
+
+
+def without_rounding(layer: Any, part: Part, z: Array, eps: Any = 0) -> Array:
+    """z_j, the sum of the part's z_ij and b_j, but 0 where it is no more than the rounding of its own summands.
+
+    In exact numbers these sums are 0, and R_j / z_j would be a large number of any sign. A sum of many floats is wrong by
+    about half an ulp of √(Σ x_i²) √(Σ w_ij²), which is larger than √n times the root of Σ z_ij². `layer.magnitude` gives this
+    product, or Σ |z_ij| where it is cheap. Sums of one sign are not looked at: they do not cancel.
+
+    With ε in the denominator, a remainder matters by its sign only. It is removed if all of it is far below ε (1/1000). Else
+    ε is no larger than rounding, and R_j / ε would be worse than R_j over the remainder.
+    """
+    if is_exact(z) or part.one_signed or not isinstance(eps, (int, float, Fraction)):
+        return z
+    terms = [layer.magnitude(x.array, w.weights) for x, w in part.z]
+    if eps:
+        xp = namespace(z)
+        largest = sum(prod(float(xp.max(factor)) for factor in term) for term in terms)
+        if 1000 * ulp(z) * largest > eps:
+            return z
+    bias = [] if part.b is ZERO else [part.b.array]
+    limit = 2 * ulp(z)
+
+    def clean(z: Array, *arrays: Array) -> Array:
+        size, rest = 0, list(arrays)
+        for term in terms:
+            size = size + prod(rest.pop(0) for _ in term)
+        for b in rest:
+            size = size + abs(b)
+        return zero_unless(z, abs(z) > limit * size)
+
+    return elementwise(clean, z, *(factor for term in terms for factor in term), *bias)
 
 
 def require_number(name: str, value: Any) -> Number:

@@ -13,6 +13,7 @@ from ..backend import Array, Number, Value, namespace
 from ..context import Context
 from ..rules import AlphaBeta, BiasPolicy, Epsilon, Flat, Gamma, Rule, Z, ZBox, ZPlus
 from ..terms import require_fits
+from ..weights import ONE, Derived, as_weights
 
 Shape = tuple[int, ...]
 
@@ -276,6 +277,11 @@ class LinearModule(Layer):
     def sees_only_padding(self, x: Array) -> Array | None:
         """A mask of the outputs that see only padding; None where the geometry rules it out."""
         return None
+
+    def magnitude(self, x: Array, w: Any) -> tuple[Array, ...]:
+        """Factors of Σ_i |x_i w_ij|, or of a bound on it: how large the rounding of Σ_i x_i w_ij may be."""
+        weights = w if w is ONE or not hasattr(self.w, "dtype") else Derived(abs, as_weights(w))
+        return (self.apply(abs(x), weights),)
 
     def join(self, arrays: Sequence[Array]) -> Array:
         """Several arrays over the outputs (weights, biases, relevances) as one, as of a layer with so many times as many."""

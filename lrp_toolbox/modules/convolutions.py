@@ -11,7 +11,7 @@ from ..backend import Array, namespace
 from ..kernels.windows import Padding, Windows, as_padding, as_paddings, as_pair, as_sizes, sum_of_groups, to_groups
 from ..weights import ONE, Given, as_weights
 from .base import LinearModule, Shape
-from .linear import Conv, _require_bias
+from .linear import Conv, Mixing, _require_bias
 
 
 def _require_groups(groups: int, name: str, n: int) -> None:
@@ -25,7 +25,7 @@ def _require_map(layer: LinearModule, shape: Shape, form: str, channels: int) ->
 
 
 @dataclass(frozen=True, eq=False)
-class ConvTranspose(LinearModule):
+class ConvTranspose(Mixing):
     """The transpose of a convolution: (…, height, width, in) → (…, rows, columns, out).
 
         y[r, :] = Σ_k x[(r + p − d k) / s, :] w[k, :, :] + b    over the taps k for which (r + p − d k) / s is a place of x
@@ -106,6 +106,15 @@ class ConvTranspose(LinearModule):
         apart = xp.reshape(y, (*y.shape[:-1], outer, inner, self.w.shape[3]))
         return xp.reshape(xp.moveaxis(apart, -2, -3), y.shape)
 
+    @property
+    def same_inputs(self) -> bool:
+        return self.groups == 1
+
+    def _norms_of(self, w: Array) -> Array:
+        xp = namespace(w)
+        squares = xp.sum(w * w, axis=(0, 1))  # (in, outputs of the group)
+        return xp.reshape(xp.sqrt(xp.sum(xp.reshape(squares, (self.groups, -1, w.shape[3])), axis=1)), (-1,))
+
     def sees_only_padding(self, x: Array) -> Array | None:
         """The outputs that no input reaches."""
         size = self.output_shape(x.shape)[-3:-1]
@@ -131,7 +140,7 @@ class ConvTranspose(LinearModule):
         return (*shape[:-3], *size, self.channels[1])
 
 
-class _OtherAxes(LinearModule):
+class _OtherAxes(Mixing):
     """A convolution over one or three axes of places, by convolutions over two, whose kernels are fast."""
 
     w: Array
@@ -162,6 +171,10 @@ class _OtherAxes(LinearModule):
     def channels(self) -> tuple[int, int]:
         """How many channels go in, and how many come out."""
         return self.w.shape[-2] * self.groups, self.w.shape[-1]
+
+    @property
+    def same_inputs(self) -> bool:
+        return self.groups == 1
 
     @property
     def plane(self) -> Conv:

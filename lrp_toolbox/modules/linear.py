@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar
 
 from .. import backend, kernels
-from ..backend import Array, Number, namespace
+from ..backend import Array, Number, namespace, smallest_divisor
 from ..context import Context
 from ..kernels.windows import Padding, Windows, as_padding, as_pair, sum_of_groups, to_groups
 from ..rules import Rule
@@ -28,8 +29,38 @@ def _require_channels(layer: LinearModule, shape: Shape, channels: int) -> None:
         raise ValueError(f"x: {type(layer).__name__} expects {channels} features in {axes}, got shape {tuple(shape)}")
 
 
+class Mixing(LinearModule):
+    """A layer whose outputs each have many weights of their own."""
+
+    def magnitude(self, x: Array, w: Any) -> tuple[Array, ...]:
+        """√(Σ x_i²) and √(Σ w_ij²), over the inputs i of output j: Cauchy and Schwarz, without another product."""
+        xp = namespace(x)
+        largest = xp.max(abs(x)) + smallest_divisor(x)
+        squares = self.apply(kernels.elementwise(lambda x: (x / largest) ** 2, x), ONE)
+        return largest * xp.sqrt(squares[..., :1] if self.same_inputs else squares), self._norms(w)
+
+    @property
+    def same_inputs(self) -> bool:
+        """Whether all outputs of a place see the same inputs."""
+        return True
+
+    def _norms(self, w: Any) -> Array:
+        if w is ONE or as_weights(w).array() is not self.w:
+            array = backend.ones(self.w.shape, self.w) if w is ONE else as_weights(w).array()
+            return self._norms_of(array)
+        return self._own_norms
+
+    @cached_property
+    def _own_norms(self) -> Array:
+        return self._norms_of(self.w)
+
+    def _norms_of(self, w: Array) -> Array:
+        xp = namespace(w)
+        return xp.sqrt(xp.sum(w * w, axis=tuple(range(w.ndim - 1))))
+
+
 @dataclass(frozen=True, eq=False)
-class Linear(LinearModule):
+class Linear(Mixing):
     """y_j = Σ_i x_i w_ij + b_j, a dense layer: (…, in) → (…, out)."""
 
     w: Array  # (in, out)
@@ -68,7 +99,7 @@ class Linear(LinearModule):
 
 
 @dataclass(frozen=True, eq=False)
-class Conv(LinearModule):
+class Conv(Mixing):
     """A convolution, in the sense of networks: (…, height, width, in) → (…, rows, columns, out).
 
     `stride`, `dilation`: an int or (height, width). `padding`: an int, (height, width), or ((top, bottom), (left, right)).
@@ -103,6 +134,10 @@ class Conv(LinearModule):
     def channels(self) -> tuple[int, int]:
         """How many channels go in, and how many come out."""
         return self.w.shape[2] * self.groups, self.w.shape[3]
+
+    @property
+    def same_inputs(self) -> bool:
+        return self.groups == 1
 
     def join(self, arrays: Sequence[Array]) -> Array:
         if self.groups == 1:

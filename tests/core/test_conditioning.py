@@ -1,0 +1,90 @@
+"""Sums that are 0 in exact numbers, and a rounding remainder in floats: both give the same explanation."""
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import integers, rngs
+
+import lrp_toolbox as lrp
+from lrp_toolbox.rules import relprop
+
+# Not αβ: a remainder that a ReLU lets through may be the only input of a neuron with that sign, and so gets its whole share.
+RULES = [lrp.Z(), lrp.Z(bias="distribute"), lrp.Epsilon(Fraction(1, 1000)), lrp.Gamma(Fraction(1, 4)), lrp.ZBox(-4, 4)]
+
+
+def parts_of_one(rng, *shape):
+    """Numbers that floats cannot hold, whose sums are often 0."""
+    return integers(rng, *shape) / Fraction(int(rng.choice([3, 7, 10, 30])))
+
+
+@st.composite
+def nets(draw):
+    """Average pooling, a sum of branches or a convolution, and two dense layers, on few small numbers."""
+    rng = draw(rngs())
+    layers = [  # one of these: a remainder of remainders is not told from a small number
+        draw(
+            st.sampled_from([
+                lrp.AvgPool(2, 1),
+                lrp.Add(lrp.Conv(parts_of_one(rng, 1, 1, 2, 2)), lrp.Identity()),
+                lrp.Conv(parts_of_one(rng, 2, 2, 2, 2), parts_of_one(rng, 2)),
+                lrp.Conv(parts_of_one(rng, 2, 2, 2, 2)),
+                lrp.ReLU(),
+            ])
+        )
+    ]  # fmt: skip
+    size = lrp.Sequential(layers).output_shape((4, 4, 2))
+    n = int(np.prod(size))
+    layers += [lrp.Flatten(), lrp.Linear(parts_of_one(rng, n, 3)), lrp.ReLU(), lrp.Linear(parts_of_one(rng, 3, 2))]
+    return lrp.Sequential(layers), parts_of_one(rng, 4, 4, 2)
+
+
+@given(nets(), st.sampled_from(RULES), st.sampled_from([np.float64, np.float32]))
+def test_floats_agree_with_exact_numbers(case, rule, dtype):
+    net, x = case
+    if isinstance(rule, lrp.ZBox):
+        rule = lrp.Composite([(lrp.First(1), rule), (lrp.Module, lrp.Z())])
+    exact = lrp.explain(net, x, 0, rule)
+    found = lrp.explain(net.map(lambda a: a.astype(dtype)), x.astype(dtype), 0, rule)
+    digits = 1e-9 if dtype == np.float64 else 2e-3
+    largest = max(1, *(abs(float(e.arriving)) for e in exact.ledger), float(abs(exact.R).max()))
+    np.testing.assert_allclose(found.R, exact.R.astype(float), atol=digits * largest)
+    np.testing.assert_allclose(float(found.ledger.end), float(exact.ledger.end), atol=digits * largest)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("rule", [lrp.Z(), lrp.Epsilon(1e-3), lrp.Gamma(0.25)])
+def test_a_remainder_is_not_divided_by(rule, dtype):
+    """0.1 + 0.2 − 0.3 is about 1e-17 in float64 and 1e-8 in float32: the first output has nothing to divide by."""
+    w = np.array([[1, 1, 1], [1, 0, 1], [1, 2, 1]], dtype)
+    layer = lrp.Linear(w)
+    tenths = [np.array([a / 10, b / 10, -(a + b) / 10], dtype) for a in range(1, 9) for b in range(1, 9)]
+    x = next(x for x in tenths if layer.forward(x)[0] != 0)
+    assert abs(layer.forward(x)[0]) < 1e-7
+    R = np.array([1, 1, 1], dtype)
+    plain, fast = relprop(rule, layer, x, R), layer.relprop(layer.trace(x), R, rule)
+    np.testing.assert_allclose(plain, fast, rtol=1e-5)
+    exact = lrp.Linear(w.astype(int) + np.full((3, 3), Fraction(0)))
+    X = np.array([Fraction(round(10 * float(v)), 10) for v in x])
+    expected = relprop(rule, exact, X, np.array([Fraction(1)] * 3))
+    np.testing.assert_allclose(fast, expected.astype(float), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("scale", [1e-150, 1e-20, 1.0, 1e20, 1e150])
+def test_the_size_of_the_data_does_not_matter(scale):
+    rng = np.random.default_rng(0)
+    layer = lrp.Conv(rng.standard_normal((3, 3, 1, 4)), padding=1, groups=2)
+    x = rng.standard_normal((5, 5, 2))
+    R = rng.standard_normal((5, 5, 4))
+    one = layer.relprop(layer.trace(x), R, lrp.Z())
+    np.testing.assert_allclose(layer.relprop(layer.trace(x * scale), R, lrp.Z()), one, rtol=1e-9)
+
+
+def test_a_small_sum_of_small_numbers_keeps_its_relevance():
+    """Small is measured by the summands, not by the other outputs."""
+    w = np.array([[1e-12, 1.0], [1e-12, 2.0]])
+    e = lrp.explain(lrp.Linear(w), np.array([1.0, 2.0]), 0, lrp.Z())
+    np.testing.assert_allclose(e.R, [1e-12, 2e-12])
+    assert float(e.ledger.absorbed("zero_denominator")) == 0
