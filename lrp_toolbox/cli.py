@@ -265,6 +265,18 @@ def _add_imports(frameworks: Any) -> None:
     command.set_defaults(run=_import_onnx)
     command.words["output"] = "--value"  # what read_onnx calls output
 
+    command = frameworks.add_parser("original", help="a .txt or .mat of the original LRP Toolbox (Lapuschkin et al. 2016)")
+    command.add_argument("file", type=Path, metavar="FILE")
+    _add_model(command)
+    _add_preprocessing(command, "127.5 and 127.5, for x from −1 to 1")
+    _add_size(command)
+    command.add_argument(
+        "--flatten",
+        choices=("python", "matlab"),
+        help="which part of the toolbox says in what order maps are flattened; default: matlab for .mat, else python",
+    )
+    command.set_defaults(run=_import_original)
+
 
 TORCHVISION = "0.485,0.456,0.406 and 0.229,0.224,0.225"
 
@@ -359,6 +371,15 @@ def _import_onnx(a: argparse.Namespace) -> None:
     _import(a, read)
 
 
+def _import_original(a: argparse.Namespace) -> None:
+    def read(**given: Any) -> Model:
+        from .importers.original import read_original
+
+        return read_original(a.file, flatten=a.flatten, **given)
+
+    _import(a, read)
+
+
 def _import(a: argparse.Namespace, read: Callable[..., Model], numbers: Sequence[str] = ("mean", "std", "fill")) -> None:
     """Read a model and save it. `numbers`: the options that may not be files."""
     _require_new_model(a)
@@ -387,10 +408,12 @@ def _require_numbers(a: argparse.Namespace, options: Sequence[str]) -> None:
 
 
 ASSUMPTIONS = {  # what an assumed argument means
+    "size": "is the height and width of the input",
     "mean": "is subtracted from pixels of 0 to 255",
     "std": "divides the difference",
     "channels": "is the order of the channels",
     "fit": "is how photographs get the size of the input",
+    "flatten": "says in what order maps are flattened",
     "labels": "names the classes; without it they have numbers",
 }
 
@@ -409,15 +432,19 @@ def _finish_import(model: Model, output: Path, assumed: dict[str, Any]) -> None:
     _print_model(model)
     if assumed:
         print("assumed, because neither the files nor an option said it:")
-        rows = [(f"  --{name}", _as_option(assumed[name]), text) for name, text in ASSUMPTIONS.items() if name in assumed]
+        rows = [
+            (f"  --{name}", _as_option(assumed[name], " " if name == "size" else ","), text)
+            for name, text in ASSUMPTIONS.items()
+            if name in assumed
+        ]
         print(table(rows, left=3))
     print(f"model: {folder}")
 
 
-def _as_option(value: Any) -> str:
+def _as_option(value: Any, between: str = ",") -> str:
     """A value as it is typed."""
     if isinstance(value, tuple):
-        return ",".join(map(_as_option, value))
+        return between.join(map(_as_option, value))
     return "FILE" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 

@@ -70,7 +70,7 @@ def _is_positive(n: float) -> bool:
 
 def _spread(name: str, value: Any, order: str, expected: str, allowed: Callable[[float], bool]) -> tuple[float, ...]:
     """One number for each channel. A single one is for all."""
-    numbers = (value,) if isinstance(value, Real) else tuple(value)
+    numbers: tuple[Any, ...] = (value,) if isinstance(value, Real) else tuple(value)
     if len(numbers) not in (1, len(order)) or not all(isinstance(n, Real) and allowed(n) for n in numbers):
         raise ValueError(f"{name}: expected a number{expected} for each of {order}, got {value!r}")
     return tuple(float(n) for n in (numbers if len(numbers) == len(order) else numbers * len(order)))
