@@ -68,7 +68,7 @@ def _is_positive(n: float) -> bool:
     return math.isfinite(n) and n > 0
 
 
-def _spread(name: str, value: Any, order: str, expected: str, allowed: Callable[[float], bool]) -> tuple[float, ...]:
+def _spread(name: str, value: Any, order: str, expected: str, allowed: Callable[[Any], bool]) -> tuple[float, ...]:
     """One number for each channel. A single one is for all."""
     numbers: tuple[Any, ...] = (value,) if isinstance(value, Real) else tuple(value)
     if len(numbers) not in (1, len(order)) or not all(isinstance(n, Real) and allowed(n) for n in numbers):
