@@ -26,6 +26,17 @@ def text_of(layers, *, rows=False, by="python"):
     return "\n".join(lines) + "\n"
 
 
+def lenet(rng):
+    """The layers of its LeNet-5, which it feeds with 32 × 32."""
+
+    def conv(h, w, d, n):
+        return "Convolution", (h, w, d, n, 1, 1), rng.standard_normal((h, w, d, n)) / np.sqrt(h * w * d), rng.standard_normal(n)
+
+    rect, pool = ("Rect", ()), ("SumPool", (2, 2, 2, 2))
+    return [conv(5, 5, 1, 10), rect, pool, conv(5, 5, 10, 25), rect, pool, conv(4, 4, 25, 100), rect, pool, conv(1, 1, 100, 10),
+            ("Flatten", ())]  # fmt: skip
+
+
 # ---- Its .mat files: objects of Matlab classes -----------------------------------------------------------------------
 
 PROPERTIES = {

@@ -105,20 +105,9 @@ def test_relevance_is_that_of_the_formulas(tmp_path_factory, name, param, rule, 
     np.testing.assert_allclose(e.R, expected, rtol=1e-6, atol=1e-9 * max(1, abs(expected).max()))
 
 
-def lenet(rng):
-    """The layers of its LeNet-5, which it feeds with 32 × 32."""
-
-    def conv(h, w, d, n):
-        return "Convolution", (h, w, d, n, 1, 1), rng.standard_normal((h, w, d, n)) / np.sqrt(h * w * d), rng.standard_normal(n)
-
-    rect, pool = ("Rect", ()), ("SumPool", (2, 2, 2, 2))
-    return [conv(5, 5, 1, 10), rect, pool, conv(5, 5, 10, 25), rect, pool, conv(4, 4, 25, 100), rect, pool, conv(1, 1, 100, 10),
-            ("Flatten", ())]  # fmt: skip
-
-
 def test_a_digit_as_its_demonstration_explains_it(tmp_path, digit):
     """28 × 28 with a border of −1, divided by 127.5 less 1, ε = 1 in all layers, from the output of the class."""
-    layers = lenet(np.random.default_rng(0))
+    layers = files.lenet(np.random.default_rng(0))
     assumed = {}
     model = read(tmp_path, layers, border=2, fit="crop", assumed=assumed)
     assert assumed == {"size": (32, 32), "mean": (127.5,), "std": (127.5,), "labels": None}
@@ -176,7 +165,7 @@ def test_what_the_matlab_part_wrote_as_text(tmp_path):
 @pytest.mark.parametrize("version", [2, 3, 4])
 @pytest.mark.parametrize("compressed", [True, False])
 def test_forms_of_mat(tmp_path, version, compressed):
-    layers = lenet(np.random.default_rng(0))
+    layers = files.lenet(np.random.default_rng(0))
     model = read(tmp_path, layers, "mat", {"version": version, "compressed": compressed})
     assert model.preprocessing.size == (32, 32)
     np.testing.assert_array_equal(model.net["conv2"].w, layers[3][2])
@@ -185,7 +174,7 @@ def test_forms_of_mat(tmp_path, version, compressed):
 
 def test_the_command(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    written(tmp_path, lenet(np.random.default_rng(0)), "txt")
+    written(tmp_path, files.lenet(np.random.default_rng(0)), "txt")
     code, out, err = run(capsys, "import", "original", "net.txt", "--border", 2, "-o", "mine")
     assert (code, err) == (0, "")
     assert "input 32×32×1, L, minus (127.5), divided by 127.5" in out
