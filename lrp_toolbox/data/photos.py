@@ -236,11 +236,12 @@ class Preprocessing:
     def facts(self) -> dict[str, str]:
         """What becomes of the pixels, and of the size of photographs, in words."""
         scaled = "" if _brief(self.std) == "1" else f", divided by {_brief(self.std)}"
-        fit = {"warp": "warped", "crop": "scaled, and cut", "pad": f"scaled, and padded with {_brief(self.fill)}"}[self.fit]
-        border = f", {self.border} pixels of which are a border of {_brief(self.fill)}" if self.border else ""
+        fit = {"warp": "warped", "crop": "scaled, and cut", "pad": "scaled, and padded"}[self.fit] + " to that size"
+        padded = f" with {_brief(self.fill)}" if self.fit == "pad" else ""
+        border = f"; {self.border} pixels on each side are a border of {_brief(self.fill)}" if self.border else ""
         return {
             "input": f"{'×'.join(map(str, self.shape))}, {self.channels}, minus ({', '.join(_texts(self.mean))}){scaled}",
-            "photographs": f"{fit} to that size{border}",
+            "photographs": f"{fit}{padded}{border}",
         }
 
 

@@ -184,7 +184,7 @@ def test_the_command(tmp_path, capsys, monkeypatch):
     assert (code, err) == (0, "")
     assert "--size" not in again
     assert lrp.load("other").preprocessing == lrp.Preprocessing((32, 32), "pad", "L", 127.5, 127.5, 0, 9.0)
-    assert "scaled, and padded with 9 to that size" in lrp.load("other").card
+    assert "scaled, and padded to that size with 9" in lrp.load("other").card
     code, _, err = run(capsys, "explain", lrp.load("lenet5-mnist").example, "--model", "mine")
     assert code == 0, err
 
