@@ -18,7 +18,7 @@ from training import Adam, backward, cosine, he_normal
 from lrp_toolbox import Conv, Flatten, Linear, MaxPool, Model, Preprocessing, ReLU, Sequential, save
 
 EPOCHS, BATCH, RATE, DECAY, SEED = 12, 128, 2e-3, 5e-4, 0
-PREPROCESSING = Preprocessing((28, 28), "crop", "L", (0.0,), 1 / 255)
+PREPROCESSING = Preprocessing((28, 28), "crop", "L", std=255.0)
 
 CARD = """\
 # lenet5-mnist

@@ -9,12 +9,13 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from . import __version__
 from .attribution import METHODS
 from .attribution.names import RULE_NAMES, parameters
 from .console import Parser, in_options, mute, use_any_encoding
+from .data.photos import Fit, Order
 from .io import Model, available, load, require_model_folder, save
 from .rules import ZBox
 from .text import table
@@ -210,11 +211,10 @@ def _times(sizes: Sequence[int]) -> str:
 
 
 def _print_model(model: Model) -> None:
-    p = model.preprocessing
     parameters = sum(a.size for a in model.net.parameters())
-    scaled = "" if p.scale == 1 else f", times {p.scale:g}"
+    facts = model.preprocessing.facts()
     print(f"{model.name}: {model.summary}")
-    print(f"input {_times(p.shape)}, {p.channels}, minus ({', '.join(f'{m:g}' for m in p.mean)}){scaled}; photographs: {p.fit}")
+    print(f"input {facts['input']}; photographs {facts['photographs']}")
     print(f"{len(model.classes)} classes, {parameters:,} parameters{_logits(model)}")
 
 
@@ -230,8 +230,11 @@ def _add_imports(frameworks: Any) -> None:
     command = frameworks.add_parser("caffe", help="a .prototxt and its .caffemodel or .caffemodel.h5")
     command.add_argument("prototxt", type=Path, metavar="PROTOTXT")
     command.add_argument("weights", type=Path, metavar="CAFFEMODEL")
-    _add_input_scaling(command, "numbers, one a channel, or a .binaryproto or .npy, of which each channel is averaged")
-    _add_scale_and_size(command)
+    _add_model(command)
+    _add_preprocessing(
+        command, "0 and 1, or what the data layer says", "; or a .binaryproto or .npy, of which each channel is averaged"
+    )
+    _add_size(command)
     command.add_argument("--blob", metavar="NAME", help="which output is explained, if the network has several")
     command.add_argument(
         "--ignore", action="append", default=[], metavar="PATTERN", help="layers in CAFFEMODEL that PROTOTXT does not have"
@@ -241,8 +244,9 @@ def _add_imports(frameworks: Any) -> None:
 
     command = frameworks.add_parser("keras", help="a .keras, .h5 or .weights.h5")
     command.add_argument("file", type=Path, metavar="FILE")
-    _add_input_scaling(command, "numbers, one a channel")
-    _add_scale_and_size(command)
+    _add_model(command)
+    _add_preprocessing(command, "0 and 1")
+    _add_size(command)
     command.add_argument(
         "--architecture", metavar="FILE", help="for weights alone: the text of model.to_json(); or vgg16, or vgg19"
     )
@@ -250,31 +254,36 @@ def _add_imports(frameworks: Any) -> None:
 
     command = frameworks.add_parser("torch", help="a state_dict of torchvision's VGG or AlexNet, as .safetensors or .npz")
     command.add_argument("file", type=Path, metavar="FILE")
-    _add_input_scaling(command, "numbers, one a channel; default: 255 · (0.485, 0.456, 0.406)")
-    command.add_argument(
-        "--std", type=_numbers_or_file, help="what to divide the difference by; default: 255 · (0.229, 0.224, 0.225)"
-    )
+    _add_model(command)
+    _add_preprocessing(command, TORCHVISION)
     command.set_defaults(run=_import_torch)
 
     command = frameworks.add_parser("onnx", help="a .onnx, which PyTorch, Keras, JAX and others write")
     command.add_argument("file", type=Path, metavar="FILE")
-    _add_input_scaling(command, "numbers, one a channel, or of pixels of 0 to 1; default: 0.485,0.456,0.406")
-    command.add_argument("--std", type=_numbers_or_file, help="what to divide the difference by; default: 0.229,0.224,0.225")
-    command.add_argument(
-        "--pixels",
-        type=int,
-        choices=(1, 255),
-        help="the value of white for --mean and --std; default: 1 if none is greater, else 255",
-    )
-    command.add_argument(
-        "--size", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), help="the size of the input, if FILE leaves it open"
-    )
+    _add_model(command)
+    _add_preprocessing(command, TORCHVISION)
+    _add_size(command)
     command.add_argument("--value", metavar="NAME", help="which output is explained, if the network has several")
     command.set_defaults(run=_import_onnx)
     command.words["output"] = "--value"  # what read_onnx calls output
 
+    command = frameworks.add_parser("original", help="a .txt or .mat of the original LRP Toolbox (Lapuschkin et al. 2016)")
+    command.add_argument("file", type=Path, metavar="FILE")
+    _add_model(command)
+    _add_preprocessing(command, "127.5 and 127.5, for x from −1 to 1")
+    _add_size(command)
+    command.add_argument(
+        "--flatten",
+        choices=("python", "matlab"),
+        help="which part of the toolbox says in what order maps are flattened; default: matlab for .mat, else python",
+    )
+    command.set_defaults(run=_import_original)
 
-def _add_input_scaling(command: argparse.ArgumentParser, mean: str) -> None:
+
+TORCHVISION = "0.485,0.456,0.406 and 0.229,0.224,0.225"
+
+
+def _add_model(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "-o", "--output", type=Path, required=True, metavar="FOLDER", help="the model, for example models/mine"
     )
@@ -282,16 +291,42 @@ def _add_input_scaling(command: argparse.ArgumentParser, mean: str) -> None:
     command.add_argument(
         "--labels", type=Path, metavar="FILE", help="the classes: a line for each, or imagenet_class_index.json"
     )
-    command.add_argument("--mean", type=_numbers_or_file, help=f"what to subtract from pixels of 0 to 255: {mean}")
-    command.add_argument("--channels", choices=("RGB", "BGR", "L"), help="the order of the channels; L is grey")
+
+
+def _add_preprocessing(command: argparse.ArgumentParser, default: str, mean_file: str = "") -> None:
+    """`default`: of mean and std."""
+    white = "1 if no number is greater, else 255" if default is TORCHVISION else "255"
     command.add_argument(
-        "--fit", choices=("warp", "crop"), help="whether photographs are warped to the size, or cut; default: warp"
+        "--mean",
+        type=_numbers_or_file,
+        metavar="N[,N,N]",
+        help=f"x = (pixel − mean) / std: one number for each channel{mean_file}; default of mean and std: {default}",
+    )
+    command.add_argument("--std", type=_numbers_or_file, metavar="N[,N,N]", help="what the difference is divided by")
+    command.add_argument(
+        "--pixels", type=int, choices=(1, 255), help=f"the value of white for --mean and --std; default: {white}"
+    )
+    command.add_argument("--channels", choices=get_args(Order), help="the order of the channels; L is grey")
+    command.add_argument(
+        "--fit",
+        choices=get_args(Fit),
+        help="whether photographs are warped to the size, cut, or padded to it; default: warp",
+    )
+    command.add_argument(
+        "--border", type=int, metavar="N", help="so many pixels on each side of the input are filled; default: 0"
+    )
+    command.add_argument(
+        "--fill",
+        type=_numbers_or_file,
+        metavar="N[,N,N]",
+        help="the pixel, from 0 to 255, of the border and of what is padded; default: 0, black",
     )
 
 
-def _add_scale_and_size(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--scale", type=float, help="what to multiply the difference by")
-    command.add_argument("--size", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), help="the size of the input")
+def _add_size(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--size", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), help="the size of the input, if the file leaves it open"
+    )
 
 
 def _numbers_or_file(text: str) -> Path | tuple[float, ...]:
@@ -308,7 +343,7 @@ def _import_caffe(a: argparse.Namespace) -> None:
 
         return read_caffe(a.prototxt, a.weights, output=a.blob, ignore=a.ignore, **given)
 
-    _import(a, read)
+    _import(a, read, numbers=("std", "fill"))
 
 
 def _import_keras(a: argparse.Namespace) -> None:
@@ -317,7 +352,7 @@ def _import_keras(a: argparse.Namespace) -> None:
 
         return read_keras(a.file, a.architecture, **given)
 
-    _import(a, read, numbers=("mean",))
+    _import(a, read)
 
 
 def _import_torch(a: argparse.Namespace) -> None:
@@ -326,23 +361,32 @@ def _import_torch(a: argparse.Namespace) -> None:
 
         return read_torch(a.file, **given)
 
-    _import(a, read, numbers=("mean", "std"))
+    _import(a, read)
 
 
 def _import_onnx(a: argparse.Namespace) -> None:
     def read(**given: Any) -> Model:
         from .importers.onnx import read_onnx
 
-        return read_onnx(a.file, pixels=a.pixels, output=a.value, **given)
+        return read_onnx(a.file, output=a.value, **given)
 
-    _import(a, read, numbers=("mean", "std"))
+    _import(a, read)
 
 
-def _import(a: argparse.Namespace, read: Callable[..., Model], numbers: Sequence[str] = ()) -> None:
+def _import_original(a: argparse.Namespace) -> None:
+    def read(**given: Any) -> Model:
+        from .importers.original import read_original
+
+        return read_original(a.file, flatten=a.flatten, **given)
+
+    _import(a, read)
+
+
+def _import(a: argparse.Namespace, read: Callable[..., Model], numbers: Sequence[str] = ("mean", "std", "fill")) -> None:
     """Read a model and save it. `numbers`: the options that may not be files."""
     _require_new_model(a)
     _require_numbers(a, numbers)
-    options = ("labels", "mean", "std", "scale", "channels", "fit", "size")
+    options = ("labels", "mean", "std", "pixels", "channels", "fit", "border", "fill", "size")
     given = {name: value for name in options if (value := getattr(a, name, None)) is not None}
     if "labels" in given:
         given["labels"] = read_labels(given["labels"])
@@ -366,11 +410,12 @@ def _require_numbers(a: argparse.Namespace, options: Sequence[str]) -> None:
 
 
 ASSUMPTIONS = {  # what an assumed argument means
+    "size": "is the height and width of the input",
     "mean": "is subtracted from pixels of 0 to 255",
     "std": "divides the difference",
-    "scale": "multiplies the difference",
     "channels": "is the order of the channels",
     "fit": "is how photographs get the size of the input",
+    "flatten": "says in what order maps are flattened",
     "labels": "names the classes; without it they have numbers",
 }
 
@@ -389,15 +434,19 @@ def _finish_import(model: Model, output: Path, assumed: dict[str, Any]) -> None:
     _print_model(model)
     if assumed:
         print("assumed, because neither the files nor an option said it:")
-        rows = [(f"  --{name}", _as_option(assumed[name]), text) for name, text in ASSUMPTIONS.items() if name in assumed]
+        rows = [
+            (f"  --{name}", _as_option(assumed[name], " " if name == "size" else ","), text)
+            for name, text in ASSUMPTIONS.items()
+            if name in assumed
+        ]
         print(table(rows, left=3))
     print(f"model: {folder}")
 
 
-def _as_option(value: Any) -> str:
+def _as_option(value: Any, between: str = ",") -> str:
     """A value as it is typed."""
     if isinstance(value, tuple):
-        return ",".join(map(_as_option, value))
+        return between.join(map(_as_option, value))
     return "FILE" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
@@ -433,7 +482,7 @@ def _add_experiment(commands: Any) -> None:
     command.add_argument("--limit", type=int, metavar="N", help="so many images, drawn at random; default: all")
     command.add_argument("--seed", type=int, default=0, help="for --limit and the choice of examples; default: 0")
     command.add_argument("--item", nargs="+", default=[], metavar="ID", help="images for fig1 and fig4; default: at random")
-    command.add_argument("--fit", choices=("warp", "crop"), help="how photographs are fitted; default: the model's own way")
+    command.add_argument("--fit", choices=get_args(Fit), help="how photographs are fitted; default: the model's own way")
     command.add_argument("--ties", choices=("share", "first"), help=TIES_HELP)
     command.add_argument("--bins", type=int, default=100, metavar="N", help="box sizes in fig2 and fig3; default: 100")
     command.add_argument("--examples", type=int, default=8, metavar="N", help="images shown in the report; default: 8")

@@ -125,13 +125,11 @@ class Model:
 
     def facts(self) -> list[tuple[str, str]]:
         """What the model takes and says, in words: (name, text)."""
-        p, parameters = self.preprocessing, self.net.parameters()
-        scaled = "" if p.scale == 1 else f", times {p.scale:g}"
+        parameters = self.net.parameters()
         dtypes = ", ".join(sorted({str(a.dtype) for a in parameters}))
         names = ", ".join(self.classes[:8]) + (", …" if len(self.classes) > 8 else "")
         return [
-            ("input", f"{'×'.join(map(str, p.shape))}, {p.channels}, minus ({', '.join(f'{m:g}' for m in p.mean)}){scaled}"),
-            ("photographs", {"warp": "warped to that size", "crop": "scaled, and cut to that size"}[p.fit]),
+            *self.preprocessing.facts().items(),
             ("classes", f"{len(self.classes)}: {names}"),
             *([("says yes", SAYS_YES[self.logits])] if self.logits else []),
             ("parameters", f"{sum(a.size for a in parameters):,} {dtypes}".rstrip()),
@@ -208,7 +206,7 @@ def load(name: str | os.PathLike[str], dtype: Any = np.float32, ties: Ties | Non
     try:
         net = _build(spec["net"], arrays, "net")
         net = net if ties is None else with_ties(net, ties)
-        preprocessing = Preprocessing(**spec["preprocessing"])
+        preprocessing = _preprocessing(spec["preprocessing"])
         classes = tuple(spec["classes"])
         if not all(isinstance(c, str) for c in classes):
             raise ValueError("classes: expected a list of names")
@@ -302,6 +300,17 @@ def as_numbers(a: Any, where: str, dtype: np.dtype[Any]) -> Array:
     if not np.isfinite(a).all():
         raise ModelFormatError(f"{where}: expected finite numbers, found NaN or infinity")
     return a
+
+
+def _preprocessing(spec: Mapping[str, Any]) -> Preprocessing:
+    """What `save` wrote. Files of before `std` say `scale`, by which pixels are multiplied."""
+    values = dict(spec)
+    if "scale" in values:
+        scale = values.pop("scale")
+        if "std" in values or not isinstance(scale, (int, float)) or not scale > 0:
+            raise ValueError(f"preprocessing: scale: expected a number > 0, and no std, found {brief(scale)}")
+        values["std"] = 1 / scale
+    return Preprocessing(**values)
 
 
 # ---- Nets as data ----------------------------------------------------------------------------------------------------

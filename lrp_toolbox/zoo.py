@@ -89,10 +89,8 @@ class Architecture:
 
     def card(self) -> str:
         """README.md of the model."""
-        (height, width), mean = self.preprocessing.size, ", ".join(f"{m:g}" for m in self.preprocessing.mean)
-        scale = "not scaled" if self.preprocessing.scale == 1 else f"times {self.preprocessing.scale:.6g}"
         rows = {
-            "input": f"{height}×{width} {self.preprocessing.channels}, minus ({mean}), {scale}",
+            **self.preprocessing.facts(),
             "output": "logits, no softmax; the largest is the answer",
             "parameters": f"{sum(int(np.prod(shape)) for shape in self.shapes.values()):,}",
             "source": self.source,
@@ -251,7 +249,7 @@ squeezenet = Architecture(
 lenet5 = Architecture(
     "lenet5",
     "LeNet-5 (LeCun et al. 1998) with ReLU and max-pooling, for handwritten digits",
-    Preprocessing((28, 28), "crop", "L", (0.0,), 1 / 255),
+    Preprocessing((28, 28), "crop", "L", std=255.0),
     _LENET5,
     "trained by this project, `data_scripts/train_lenet5.py`",
     "CC BY-SA 3.0, as MNIST",

@@ -97,7 +97,7 @@ write_caffe("digits.caffemodel", fc1=caffe_kernel(w["fc1"].reshape(5, 5, 16, 120
 # as an argument. The softmax at the end is left off, because we explain logits and not probabilities.
 
 # %%
-caffe = read_caffe("digits.prototxt", "digits.caffemodel", scale=1 / 255)
+caffe = read_caffe("digits.prototxt", "digits.caffemodel", std=255)
 print(f"{'original':<10}", logits.round(3))
 print(f"{'Caffe':<10}", caffe.net(caffe.prepare(photo)).round(3))
 np.testing.assert_allclose(caffe.net(caffe.prepare(photo)), logits, rtol=1e-4, atol=1e-4)
@@ -145,7 +145,7 @@ np.testing.assert_allclose(keras.net(keras.prepare(photo)), logits, rtol=1e-4, a
 # ## What a wrong import looks like
 #
 # Two mistakes that everybody makes once. First, the rows of `fc1` in the wrong order: nothing is missing, all shapes fit, there
-# is no error. Second, the scale is forgotten: pixels go up to 255 instead of 1.
+# is no error. Second, the division is forgotten: pixels go up to 255 instead of 1.
 
 # %%
 write_caffe("wrong_order.caffemodel", fc1=w["fc1"].T)
@@ -153,8 +153,8 @@ models = {
     "original": lenet,
     "Caffe": caffe,
     "Keras": keras,
-    "fc1 in the wrong order": read_caffe("digits.prototxt", "wrong_order.caffemodel", scale=1 / 255),
-    "scale forgotten": read_caffe("digits.prototxt", "digits.caffemodel"),
+    "fc1 in the wrong order": read_caffe("digits.prototxt", "wrong_order.caffemodel", std=255),
+    "division forgotten": read_caffe("digits.prototxt", "digits.caffemodel"),
 }
 figure, axes = plt.subplots(1, len(models), figsize=(11, 2.7), layout="constrained")
 found = {}
@@ -168,14 +168,14 @@ figure.savefig("right_and_wrong.png", dpi=120)
 
 # %% [markdown]
 # Nothing here looks like an error. Both wrong networks say 2, as they should, and both have a heatmap. The network in the wrong
-# order explains weights that nobody trained. The one without the scale draws almost the right picture, but its logits are far
+# order explains weights that nobody trained. The one without the division draws almost the right picture, but its logits are far
 # too large. You cannot see the mistakes in the class or in the heatmap. You see both at once in the logits.
 
 # %%
 R = found["original"].R
 for name in ("Caffe", "Keras"):
     np.testing.assert_allclose(found[name].R, R, atol=1e-4 * abs(R).max())
-for name in ("fc1 in the wrong order", "scale forgotten"):
+for name in ("fc1 in the wrong order", "division forgotten"):
     assert found[name].labels == found["original"].labels
     assert abs(found[name].y - logits).max() > 0.5 * abs(logits).max()
 
@@ -204,7 +204,7 @@ def lrp(command):
     assert main(shlex.split(command)) == 0
 
 
-lrp("import caffe digits.prototxt digits.caffemodel --scale 0.00392156862745098 -o models/digits-caffe")
+lrp("import caffe digits.prototxt digits.caffemodel --std 255 -o models/digits-caffe")
 lrp("import keras digits.h5 -o models/digits-keras")
 lrp("inspect models/digits-keras")
 lrp(f"explain {shlex.quote(str(lenet.example))} --model models/digits-caffe --target 2 --target 3 -o digit-caffe.png")

@@ -57,7 +57,7 @@ class Item:
 def box_mask(boxes: Boxes, preprocessing: Preprocessing, size: Size, stored: Size | None = None) -> Mask:
     """The pixels of a network's input whose centres lie in one of the boxes, (height, width).
 
-    The boxes are cut and rescaled as `preprocessing` cuts and rescales the photograph. A box that is cut off, or is smaller
+    The boxes are cut, rescaled and moved as `preprocessing` does it with the photograph. A box that is cut off, or is smaller
     than a pixel, may have no pixel.
 
     boxes    (n, 4) of x0, y0, x1, y1 (see `Item`) on a photograph of `size`, (height, width)
@@ -68,12 +68,13 @@ def box_mask(boxes: Boxes, preprocessing: Preprocessing, size: Size, stored: Siz
         raise ValueError(f"boxes: expected (n, 4) of x0, y0, x1, y1, got shape {boxes.shape}")
     inside = []
     stored = stored or size
-    for axis, seen in enumerate(preprocessing.window(*stored)):
-        n, before, now = preprocessing.size[axis], size[axis], stored[axis]
+    for axis, (seen, place) in enumerate(zip(preprocessing.window(*stored), preprocessing.place(*stored), strict=True)):
+        n, before, now = place.stop - place.start, size[axis], stored[axis]
+        i = np.arange(preprocessing.size[axis]) - place.start
         # The centre of pixel i is (start + (i + ½) length / n) · before / now; multiplied out, all of it is in integers.
-        centres = (2 * np.arange(n) + 1) * (seen.stop - seen.start) * before + 2 * n * before * seen.start
+        centres = (2 * i + 1) * (seen.stop - seen.start) * before + 2 * n * before * seen.start
         low, high = (2 * n * now * boxes[:, k, None] for k in (1 - axis, 3 - axis))
-        inside.append((low <= centres) & (centres < high))
+        inside.append((low <= centres) & (centres < high) & (i >= 0) & (i < n))
     rows, columns = inside
     mask: Mask = (rows[:, :, None] & columns[:, None, :]).any(axis=0)
     return mask

@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import numpy as np
 
@@ -19,14 +19,13 @@ from .. import backend
 from ..attribution import Method, parse_method
 from ..backend import Array, to_numpy
 from ..data import VOC, ImageNet, Item
+from ..data.photos import Fit
 from ..io import Model, load
 from ..kernels import positive_part
 from ..metrics import localisation
 from ..modules.pooling import Ties
 from .shared_passes import attribute
 from .store import Found, Row
-
-Fit = Literal["warp", "crop"]
 
 
 @dataclass(frozen=True)

@@ -71,11 +71,7 @@ def assemble(
         name=name,
         summary=f"{origin}.{end}",
         parameters=f"{sum(math.prod(a.shape) for a in net.parameters()):,}",
-        size="×".join(map(str, preprocessing.size)),
-        channels=preprocessing.channels,
-        mean=", ".join(f"{m:.6g}" for m in preprocessing.mean),
-        scale=f"{preprocessing.scale:.6g}",
-        fit=preprocessing.fit,
+        **preprocessing.facts(),
         output=target,
         outputs=output.shape[0],
         assumed=", ".join(assumed) or "nothing",
@@ -93,7 +89,8 @@ _CARD = """\
 
 | | |
 |---|---|
-| input | {size}, {channels}: (pixel − ({mean})) · {scale}; fit: {fit} |
+| input | {input} |
+| photographs | {photographs} |
 | output | `{output}`, {outputs} numbers |
 | parameters | {parameters} |
 | assumed, since neither the files nor the user said so | {assumed} |

@@ -8,15 +8,14 @@ channel fastest. Keras does the same. Caffe and PyTorch have the channel first: 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, cast
+from typing import Any, cast, get_args
 
 import numpy as np
 
 from ..backend import Array
+from ..data.photos import Order
 
 Map = tuple[int, int, int]  # (channel, height, width)
-Order = Literal["RGB", "BGR", "L"]
-ORDERS = ("RGB", "BGR", "L")  # L is grey
 
 
 def channel_order(given: str | None, usual: Order, depth: int, where: str, assumed: dict[str, Any]) -> Order:
@@ -27,7 +26,7 @@ def channel_order(given: str | None, usual: Order, depth: int, where: str, assum
     if given is None and depth == len(usual):
         assumed["channels"] = usual
     order = given or (usual if depth > 1 else "L")
-    if order not in ORDERS or len(order) != depth:
+    if order not in get_args(Order) or len(order) != depth:
         raise ValueError(f"channels: expected RGB, BGR or L, as many as the input of {where} has, {depth}, got {order!r}")
     return cast(Order, order)
 

@@ -105,34 +105,26 @@ def fuse_normalisation(nodes: Nodes, target: str) -> Nodes:
 
 
 def absorb_input_scaling(nodes: Nodes, source: str, target: str, p: Preprocessing) -> tuple[Nodes, Preprocessing]:
-    """Scales at the input as part of the preprocessing: (pixel − mean) · scale · w + b = (pixel − mean') · scale'.
+    """Scales at the input as part of the preprocessing: (pixel − mean) / std · w + b = (pixel − mean') / std'.
 
-    A preprocessing has one scale for all channels. If the w of the channels differ, they join the weights of the convolution
-    that follows, or stay as a Scale without bias, which passes all relevance on.
+    So the layer that follows keeps the weights of the file, and relevance is of what it was trained on. A standard deviation
+    is > 0: if one of w is negative, w stays as a Scale without bias, which passes all relevance on.
     """
     found, readers = dict(nodes), _readers(nodes)
     value = source  # what the preprocessing computes
     while len(readers[value]) == 1 and (name := readers[value][0]) != target:
         scale = found[name].module
-        if not isinstance(scale, Scale) or len(scale.w) != len(p.mean) or (scale.w == 0).any():
+        if not isinstance(scale, Scale) or len(scale.w) != len(p.channels) or (scale.w == 0).any():
             break
         w = np.asarray(scale.w, np.float64)
         b = np.zeros(len(w)) if scale.b is None else np.asarray(scale.b, np.float64)
-        p = replace(p, mean=tuple(float(m) for m in np.asarray(p.mean) - b / (p.scale * w)))
-        if w[0] > 0 and (w == w[0]).all():
-            p, value = replace(p, scale=p.scale * float(w[0])), name
-            del found[name]
-            continue
-        following = readers[name]
-        conv = found[following[0]].module if len(following) == 1 else None
-        if isinstance(conv, Conv) and conv.groups == 1:
-            weights = conv.w * scale.w[:, None].astype(conv.w.dtype)
-            found[following[0]] = replace(found[following[0]], module=replace(conv, w=weights))
-            value = name
-            del found[name]
-        else:
+        std = np.asarray(p.std)
+        p = replace(p, mean=tuple(np.asarray(p.mean) - b * std / w))
+        if (w < 0).any():
             found[name] = replace(found[name], module=Scale(scale.w))
-        break
+            break
+        p, value = replace(p, std=tuple(std / w)), name
+        del found[name]
     for reader in readers[value] if value != source else ():
         inputs = tuple(source if n == value else n for n in found[reader].inputs)
         found[reader] = replace(found[reader], inputs=inputs)

@@ -22,13 +22,14 @@ from typing import Any, Literal, NoReturn
 import numpy as np
 
 from ..backend import Array
-from ..data import Preprocessing
+from ..data.photos import Fit
 from ..io import BROKEN, Model, ModelFormatError, as_numbers, brief
-from ..modules import BatchNorm, Conv, Dropout, Flatten, Linear, MaxPool, Module, ReLU, Scale
+from ..modules import BatchNorm, Conv, Dropout, Flatten, Linear, MaxPool, Module, ReLU
 from ..modules.base import Shape
 from ..zoo import VGG_BLOCKS
-from .assemble import assemble, choose
+from .assemble import assemble
 from .draft import MAX_NUMBERS, Draft, Value
+from .input_scaling import TORCHVISION, Given, input_scaling
 from .layout import channel_order, flattened_rows, kernel
 from .pickles import refuse_pickle
 
@@ -41,11 +42,14 @@ SIZE = 224  # at which torchvision's adaptive pooling before the classifier leav
 def read_torch(
     file: File,
     *,
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
+    mean: Given | None = None,
+    std: Given | None = None,
     labels: File | Sequence[str] | None = None,
     channels: Literal["RGB", "BGR", "L"] | None = None,
-    fit: Literal["warp", "crop"] | None = None,
+    pixels: Literal[1, 255] | None = None,
+    fit: Fit | None = None,
+    border: int = 0,
+    fill: Given = 0.0,
     dtype: Any = np.float32,
     assumed: dict[str, Any] | None = None,
 ) -> Model:
@@ -54,13 +58,14 @@ def read_torch(
     Parameters
     ----------
     file : .safetensors, or .npz with one array for each name. The numbers of classes and channels are the file's.
-    mean : what was subtracted from pixels of 0 to 255, one number a channel, in the order of `channels`. The default is
-        torchvision's, 255 · (0.485, 0.456, 0.406); of grey pictures, nothing.
-    std : what the difference was divided by. The default is torchvision's, 255 · (0.229, 0.224, 0.225); of grey pictures,
-        255. If it differs between channels, it joins the weights of the first convolution: a preprocessing has one scale.
+    mean, std : x = (pixel − mean) / std, one number a channel, in the order of `channels`. The default is torchvision's,
+        (0.485, 0.456, 0.406) and (0.229, 0.224, 0.225), and of grey pictures 0 and 1. If only one of them is given, the other
+        is 0 or 1.
+    pixels : whether `mean` and `std` are for pixels from 0 to 1 or from 0 to 255. The default is 1 if no number is greater
+        than 1, else 255.
     labels : the names of the classes, or a file that `zoo.read_labels` reads; the default is their numbers.
     channels : the order of the channels that the net was trained on. The default is RGB, for one channel L.
-    fit : how a photograph becomes 224 × 224, see `Preprocessing`; the default is "warp".
+    fit, border, fill : how a photograph becomes 224 × 224, see `Preprocessing`; the default of `fit` is "warp".
     dtype : of the weights.
     assumed : a dictionary that gets the arguments which the caller does not decide, and their values.
 
@@ -75,22 +80,30 @@ def read_torch(
     if depth not in (1, 3):
         raise ModelFormatError(f"{path}: features.0.weight: expected pictures of 1 or 3 channels, found {depth}")
     order = channel_order(channels, "RGB", depth, f"{path}", assumed)
-    mean = choose("mean", mean, None, USUAL[order][0], assumed)
-    std = choose("std", std, None, USUAL[order][1], assumed)
-    if len(std) != depth or not all(math.isfinite(s) and s >= 1 for s in std):
-        raise ValueError(f"std: expected {depth} numbers ≥ 1, for pixels of 0 to 255, got {brief(std)}")
+    preprocessing = input_scaling(
+        (SIZE, SIZE),
+        order,
+        assumed,
+        mean=mean,
+        std=std,
+        pixels=pixels,
+        fit=fit,
+        border=border,
+        fill=fill,
+        usual=TORCHVISION[order],
+        white=None,
+    )
     draft = Draft(Value("(input)", (SIZE, SIZE, depth)))
-    output = draft.add("std", draft.source, Scale(1 / np.asarray(std)))
+    output = draft.source
     for layer in layers:
         try:
             output = draft.add(layer.name, output, layer.kind(*layer.arrays, **layer.options))
         except (TypeError, ValueError) as error:
             raise ModelFormatError(f"{path}: {architecture} on {SIZE} × {SIZE}: {layer.name}: {brief(error)}") from error
-    fitted: Literal["warp", "crop"] = choose("fit", fit, None, "warp", assumed)
     return assemble(
         draft,
         output,
-        Preprocessing((SIZE, SIZE), fitted, order, tuple(mean)),
+        preprocessing,
         labels,
         where=f"{path}",
         name=path.stem,
@@ -98,13 +111,6 @@ def read_torch(
         dtype=np.dtype(dtype),
         assumed=assumed,
     )
-
-
-USUAL: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {  # mean and standard deviation, torchvision's times 255
-    "RGB": ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
-    "BGR": ((103.53, 116.28, 123.675), (57.375, 57.12, 58.395)),
-    "L": ((0.0,), (255.0,)),
-}
 
 
 # ---- Architectures ---------------------------------------------------------------------------------------------------

@@ -75,7 +75,7 @@ def branching():
         conv=Conv(w(5, 5, 1, 2), w(2), stride=4), norm=norm, relu=ReLU(), fire=Concat(one, two), relu2=ReLU(),
         residual=residual, pool=lrp.AvgPool(None), flatten=lrp.Flatten(), fc=Linear(w(5, 10), w(10)),
     )  # fmt: skip
-    return lrp.Model("branching", net, tuple("abcdefghij"), lrp.Preprocessing((28, 28), "crop", "L", (0.0,), 1 / 255))
+    return lrp.Model("branching", net, tuple("abcdefghij"), lrp.Preprocessing((28, 28), "crop", "L", std=255.0))
 
 
 RULES = [Z(), Epsilon(0.01), AlphaBeta(2), AlphaBeta(1), AlphaBeta(0), AlphaBeta(1.5), ZPlus(), Gamma(0.25), Gamma(3), Flat()]

@@ -15,7 +15,7 @@ from support import small_cnn
 import lrp_toolbox as lrp
 from lrp_toolbox.io import Model, ModelFormatError, load, save
 
-PREPROCESSING = lrp.Preprocessing((12, 12), "crop", "BGR", (1.0, 2.0, 3.0), 0.5)
+PREPROCESSING = lrp.Preprocessing((12, 12), "crop", "BGR", (1.0, 2.0, 3.0), (2.0, 5.0, 0.3))
 CLASSES = ("a", "b", "c", "d", "é")
 
 
@@ -47,6 +47,32 @@ def test_what_is_saved_is_loaded(tmp_path, net):
     assert all(map(np.array_equal, again.net.parameters(), net.parameters()))
     assert load(folder, dtype=np.float64).net.parameters()[0].dtype == np.float64
     assert sorted(p.name for p in folder.parent.iterdir()) == ["toy"]
+
+
+def test_a_file_of_before_std_is_read(tmp_path):
+    """It says `scale`, by which pixels were multiplied; x is the same to the last bit."""
+    folder = save(model(), tmp_path / "toy")
+    spec = json.loads((folder / "model.json").read_text())
+    spec["preprocessing"] = {"size": [12, 12], "fit": "crop", "channels": "BGR", "mean": [1.0, 2.0, 3.0], "scale": 1 / 255}
+    (folder / "model.json").write_text(json.dumps(spec))
+    again = load(folder)
+    assert again.preprocessing == lrp.Preprocessing((12, 12), "crop", "BGR", (1.0, 2.0, 3.0), 255.0)
+    photo = np.random.default_rng(0).integers(0, 256, (12, 12, 3), dtype=np.uint8)
+    expected = (photo[..., ::-1].astype(np.float32) - np.array([1, 2, 3], np.float32)) * np.float32(1 / 255)
+    np.testing.assert_array_equal(again.prepare(photo), expected)
+    for scale in (0, -1.0, "1", None, float("nan")):
+        spec["preprocessing"]["scale"] = scale
+        (folder / "model.json").write_text(json.dumps(spec))
+        with pytest.raises(ModelFormatError, match=r"model\.json: preprocessing: scale: expected a number > 0"):
+            load(folder)
+
+
+def test_the_box_of_a_model_is_right_for_each_channel(tmp_path):
+    low, high = load(save(model(), tmp_path / "toy")).bounds
+    photos = np.zeros((12, 12, 3), np.uint8), np.full((12, 12, 3), 255, np.uint8)
+    for bound, photo in zip((low, high), photos, strict=True):
+        np.testing.assert_array_equal(np.broadcast_to(bound, (12, 12, 3)), model().prepare(photo))
+    assert len({float(width) for width in high - low}) == 3
 
 
 def test_float16_on_disk_is_float32_in_memory(tmp_path):
@@ -129,6 +155,12 @@ def layer(spec, name):
         (lambda s: s.update(classes=[1, 2, 3, 4, 5]), "classes: expected a list of names"),
         (lambda s: s["preprocessing"].update(size=[0, 12]), "size: expected (height, width)"),
         (lambda s: s["preprocessing"].update(colour="red"), "colour"),
+        (lambda s: s["preprocessing"].update(std=[1, 0, 1]), "std: expected a number > 0 for each of BGR"),
+        (lambda s: s["preprocessing"].update(std=10**400), "std: expected a number > 0"),
+        (lambda s: s["preprocessing"].update(mean="abc"), "mean: expected a number"),
+        (lambda s: s["preprocessing"].update(fill=[0, 0, 256]), "fill: expected a number from 0 to 255"),
+        (lambda s: s["preprocessing"].update(border=6), "border: expected pixels"),
+        (lambda s: s["preprocessing"].update(scale=2), "scale: expected a number > 0, and no std, found 2"),
         (lambda s: layer(s, "conv1").update(type="Convolution"), "net/conv1: type: expected one of AdaptiveAvgPool"),
         (lambda s: layer(s, "conv1").update(stride=0), "net/conv1 (Conv): stride: expected an int ≥ 1"),
         (lambda s: layer(s, "conv1").update(dropout=1), "net/conv1: Conv has no 'dropout'; it has w, b, stride"),

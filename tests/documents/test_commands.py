@@ -137,6 +137,10 @@ def provide_import(command, folder, importers):
         layers = [("Conv", ["x", "w"], ["a"]), ("GlobalAveragePool", ["a"], ["b"]), ("Flatten", ["b"], ["y"])]
         weights = {"w": rng.standard_normal((classes, 3, 3, 3), np.float32)}
         files.save(folder, files.model(layers, weights, x=(1, 3, 12, 12)), command[3])
+    elif framework == "original":
+        files = importers("original_files")
+        (folder / command[3]).parent.mkdir(parents=True, exist_ok=True)
+        (folder / command[3]).write_text(files.text_of(files.lenet(np.random.default_rng(0))))
     else:
         files = importers("test_torch")
         files.saved(files.network(Path(command[3]).stem, classes=classes)[0], folder / command[3])

@@ -22,6 +22,7 @@ SPOKEN_OF = {
     "lrp import keras",
     "lrp import torch",
     "lrp import onnx",
+    "lrp import original",
     "lrp patterns",
 }  # by name only
 

@@ -465,7 +465,7 @@ def test_broken_imagenet_is_refused(tmp_path):
 # ---- boxes go where the photograph goes ------------------------------------------------------------------------------
 
 sizes = st.tuples(st.integers(1, 60), st.integers(1, 60))
-fits = st.sampled_from(["warp", "crop"])
+fits = st.sampled_from(["warp", "crop", "pad"])
 
 
 @st.composite
@@ -484,11 +484,12 @@ def test_a_pixel_belongs_to_a_box_if_its_centre_does(case, to, stored, fit):
     """Pixel by pixel in Fractions, back from the network's input to the original photograph."""
     size, boxes = case
     preprocessing = Preprocessing(to, fit)
-    seen = preprocessing.window(*stored)
+    seen, place = preprocessing.window(*stored), preprocessing.place(*stored)
 
     def centres(axis):
-        length = Fraction(seen[axis].stop - seen[axis].start)
-        in_photo = [seen[axis].start + (i + Fraction(1, 2)) * length / to[axis] for i in range(to[axis])]
+        length, n = Fraction(seen[axis].stop - seen[axis].start), place[axis].stop - place[axis].start
+        within = [i + Fraction(1, 2) - place[axis].start for i in range(to[axis])]
+        in_photo = [seen[axis].start + i * length / n if 0 <= i < n else Fraction(-1) for i in within]
         return [centre * size[axis] / stored[axis] for centre in in_photo]
 
     columns = centres(1)
@@ -503,19 +504,19 @@ def test_a_painted_box_stays_under_its_coordinates(case, to, fit):
     The box is painted as two bands, as high and as wide as it is: at the corner of a box both rims would dim what is there.
     """
     size, boxes = case
-    preprocessing = Preprocessing(to, fit, "L", (0.0,))
+    preprocessing = Preprocessing(to, fit, "L")
     x0, y0, x1, y1 = boxes[0].astype(int)
     painted = np.zeros(to, bool)
     rim = np.zeros(to, bool)
     for axis, (low, high) in enumerate([(y0, y1), (x0, x1)]):
-        seen = preprocessing.window(*size)[axis]
-        scale = (seen.stop - seen.start) / to[axis]
+        seen, place = preprocessing.window(*size)[axis], preprocessing.place(*size)[axis]
+        scale = (seen.stop - seen.start) / (place.stop - place.start)
         assume(high - low >= 2 * max(1, scale))  # what is smaller fades, and has no rim to look at
         band = np.zeros((*size, 3), np.uint8)
         band[(slice(low, high), slice(None)) if axis == 0 else (slice(None), slice(low, high))] = 255
         bright = preprocessing(band)[..., 0] > 127.5
         painted = bright if axis == 0 else painted & bright
-        centres = np.arange(to[axis]) + 0.5
+        centres = np.arange(to[axis]) + 0.5 - place.start
         near = np.abs(centres[:, None] - (np.array([low, high]) - seen.start) / scale).min(axis=1) <= 0.5
         rim |= near[:, None] if axis == 0 else near
     mask = box_mask(boxes[:1], preprocessing, size)
@@ -539,7 +540,9 @@ def test_the_boxes_of_a_class_count_as_their_union(case, to, fit):
     np.testing.assert_array_equal(box_mask(boxes, preprocessing, size), np.any(each, axis=0))
     whole = box_mask(np.array([[0, 0, size[1], size[0]]]), preprocessing, size)
     assert whole.shape == to
-    assert whole.all()
+    rows, columns = preprocessing.place(*size)
+    assert whole[rows, columns].all()
+    assert whole.sum() == whole[rows, columns].size
     assert not box_mask(np.zeros((0, 4)), preprocessing, size).any()
 
 

@@ -52,7 +52,7 @@ def tiny(tmp_path_factory):
         conv2=lrp.Conv(normal(3, 3, 8, 8), normal(8), padding=1), relu2=lrp.ReLU(), pool2=lrp.MaxPool(4),
         flatten=lrp.Flatten(), fc=lrp.Linear(normal(288, 20), normal(20)),
     )  # fmt: skip
-    preprocessing = lrp.Preprocessing((48, 48), "warp", "BGR", (104.0, 117.0, 123.0), 1 / 64)
+    preprocessing = lrp.Preprocessing((48, 48), "warp", "BGR", (104.0, 117.0, 123.0), 64.0)
     lrp.save(lrp.Model("tiny", net, VOC.classes, preprocessing), folder / "model")
     (folder / "data" / "JPEGImages").mkdir(parents=True)
     (folder / "data" / "ImageSets").mkdir()

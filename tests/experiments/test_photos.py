@@ -133,11 +133,11 @@ def test_no_garbage_gets_through(tmp_path, garbage, at):
 
 def test_numbers_order_and_means():
     photo = np.tile(np.array([[[10, 20, 30]]], np.uint8), (5, 7, 1))
-    x = Preprocessing((4, 4), "warp", "BGR", (1.0, 2.0, 3.0), 0.5)(photo)
+    x = Preprocessing((4, 4), "warp", "BGR", (1.0, 2.0, 3.0), (2.0, 4.0, 0.5))(photo)
     assert x.dtype == np.float32
     assert x.shape == (4, 4, 3)
-    np.testing.assert_array_equal(x, np.broadcast_to([14.5, 9.0, 3.5], (4, 4, 3)))
-    grey = Preprocessing((2, 3), "crop", "L", (0.0,), 1 / 255)(photo)
+    np.testing.assert_array_equal(x, np.broadcast_to([14.5, 4.5, 14.0], (4, 4, 3)))
+    grey = Preprocessing((2, 3), "crop", "L", std=255.0)(photo)
     assert grey.shape == (2, 3, 1)
 
 
@@ -154,14 +154,64 @@ def test_warp_takes_all_and_crop_the_middle():
     assert wide.view(np.zeros((40, 40, 3), np.uint8)).shape == (20, 40, 3)
 
 
-@given(st.tuples(st.integers(1, 40), st.integers(1, 40)), st.sampled_from(["warp", "crop"]), st.integers(0, 9))
+@given(st.tuples(st.integers(1, 40), st.integers(1, 40)), st.sampled_from(["warp", "crop", "pad"]), st.integers(0, 9))
 def test_every_photograph_fits_and_lies_within_the_bounds(size, fit, seed):
     photo = np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
-    preprocessing = Preprocessing((6, 4), fit, "BGR", (103.939, 116.779, 123.68))
+    preprocessing = Preprocessing((6, 4), fit, "BGR", (103.939, 116.779, 123.68), (57.0, 58.0, 59.0), seed % 2, 99.9)
     x, (low, high) = preprocessing(photo), preprocessing.bounds
     assert x.shape == preprocessing.shape == (6, 4, 3)
     assert ((x >= low) & (x <= high)).all()
-    np.testing.assert_allclose(high - low, 255, rtol=1e-6)
+    np.testing.assert_allclose(high - low, 255 / np.array([57, 58, 59]), rtol=1e-6)
+    np.testing.assert_allclose(low, -np.array([103.939, 116.779, 123.68]) / (57, 58, 59), rtol=1e-6)
+
+
+@given(
+    st.tuples(st.integers(1, 40), st.integers(1, 40)),
+    st.tuples(st.integers(3, 12), st.integers(3, 12)),
+    st.sampled_from(["warp", "crop", "pad"]),
+    st.integers(0, 1),
+)
+def test_the_place_shows_the_photograph_and_the_rest_is_filled(size, to, fit, border):
+    preprocessing = Preprocessing(to, fit, "RGB", 0.0, 1.0, border, (1.0, 2.0, 3.5))
+    x = preprocessing(np.full((*size, 3), 200, np.uint8))
+    rows, columns = preprocessing.place(*size)
+    inside = np.zeros(to, bool)
+    inside[rows, columns] = True
+    assert (x[inside] == 200).all()
+    assert (x[~inside] == (1.0, 2.0, 3.5)).all()
+    top, left = (n - 2 * border for n in to)
+    if fit == "pad":  # as large as it can be, in the middle, and of the photograph's shape to a pixel
+        assert rows.stop - rows.start == top or columns.stop - columns.start == left
+        assert abs((rows.start + rows.stop) - to[0]) <= 1
+        assert abs((columns.start + columns.stop) - to[1]) <= 1
+        factor = min(top / size[0], left / size[1])
+        assert abs((rows.stop - rows.start) - size[0] * factor) <= 1
+        assert abs((columns.stop - columns.start) - size[1] * factor) <= 1
+    else:
+        assert inside.sum() == top * left
+    view = preprocessing.view(np.full((*size, 3), 200, np.uint8))
+    shown = (view == 200).all(axis=2)
+    for axis, (n, seen) in enumerate(zip(to, (rows, columns), strict=True)):  # where x has it, to a pixel of the photograph
+        there = np.flatnonzero(shown.any(axis=1 - axis))
+        assert abs(there[0] / view.shape[axis] - seen.start / n) <= 1 / view.shape[axis]
+        assert abs((there[-1] + 1) / view.shape[axis] - seen.stop / n) <= 1 / view.shape[axis]
+    if not border:
+        assert (view[~shown] == (1, 2, 4)).all()
+
+
+def test_a_digit_of_mnist_with_the_border_of_lenet():
+    """28 × 28 in the middle of 32 × 32, from −1 to 1: what the original LRP Toolbox feeds to its LeNet-5."""
+    digit = np.random.default_rng(0).integers(0, 256, (28, 28), dtype=np.uint8)
+    x = Preprocessing((32, 32), "warp", "L", 127.5, 127.5, border=2)(np.repeat(digit[..., None], 3, axis=2))
+    np.testing.assert_allclose(x[..., 0], np.pad(digit / 127.5 - 1, 2, constant_values=-1), atol=1e-6)
+
+
+def test_a_view_with_margins_has_a_bound():
+    preprocessing = Preprocessing((224, 224), "pad", "BGR", fill=(10.0, 20.0, 30.0))
+    view = preprocessing.view(np.full((90, 40_000, 3), 255, np.uint8))
+    assert abs(view.shape[0] * view.shape[1] / (1 << 25) - 1) < 0.01
+    assert view[0, 0].tolist() == [30, 20, 10]
+    assert view[len(view) // 2 - 5, 0].tolist() == [255, 255, 255]  # row 111 of 224
 
 
 @pytest.mark.parametrize(
@@ -171,8 +221,13 @@ def test_every_photograph_fits_and_lies_within_the_bounds(size, fit, seed):
         (lambda: Preprocessing((4, 0)), "size: expected"),
         (lambda: Preprocessing((4, 4), "stretch"), "fit: expected one of"),
         (lambda: Preprocessing((4, 4), "warp", "HSV"), "channels: expected one of"),
-        (lambda: Preprocessing((4, 4), "warp", "L"), "mean: expected a number for each of L"),
-        (lambda: Preprocessing((4, 4), scale=0), "scale: expected a number > 0, got 0"),
+        (lambda: Preprocessing((4, 4), "warp", "L", (0.0, 0.0, 0.0)), "mean: expected a number for each of L"),
+        (lambda: Preprocessing((4, 4), std=0), "std: expected a number > 0 for each of RGB, got 0"),
+        (lambda: Preprocessing((4, 4), std=(1, 2)), "std: expected a number > 0"),
+        (lambda: Preprocessing((4, 4), std=float("inf")), "std: expected a number > 0"),
+        (lambda: Preprocessing((4, 4), fill=-1), "fill: expected a number from 0 to 255"),
+        (lambda: Preprocessing((4, 4), border=2), "border: expected pixels"),
+        (lambda: Preprocessing((4, 4), border=-1), "border: expected pixels"),
         (lambda: Preprocessing((4, 4))(np.zeros((4, 4), np.uint8)), "photo: expected uint8"),
         (lambda: Preprocessing((4, 4))(np.zeros((4, 4, 3))), "photo: expected uint8"),
         (lambda: Preprocessing((4, 4))(np.zeros((0, 4, 3), np.uint8)), "photo: expected uint8"),

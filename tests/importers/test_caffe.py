@@ -51,8 +51,8 @@ def test_real_files_give_the_numbers_of_opencv(data, which):
 
 def test_lenet_of_caffe_reads_ten_thousand_digits(data, digits, tmp_path):
     folder = data / "caffe" / "lenet"
-    model = read_caffe(folder / "lenet.prototxt", folder / "lenet_iter_10000.caffemodel", scale=1 / 256)
-    assert model.preprocessing == lrp.Preprocessing((28, 28), "warp", "L", (0.0,), 1 / 256)
+    model = read_caffe(folder / "lenet.prototxt", folder / "lenet_iter_10000.caffemodel", std=256)
+    assert model.preprocessing == lrp.Preprocessing((28, 28), "warp", "L", std=256.0)
     assert model.classes == tuple("0123456789")
     again = lrp.load(lrp.save(model, tmp_path / "lenet"))
     x, label = digits[0] * np.float32(255 / 256), digits[1]
@@ -464,12 +464,12 @@ def test_a_description_for_training_is_read_as_for_testing(tmp_path):
     weights = {"fc": [files.noise(rng, 5, 64), files.noise(rng, 5)], "aux": [files.noise(rng, 2, 64)]}
     model = toy(tmp_path, TRAINING, weights)
     assert model.net.names == ("conv", "relu", "fc/flatten", "fc")
-    assert model.preprocessing == lrp.Preprocessing((6, 6), "warp", "BGR", (104.0, 117.0, 123.0), 0.5)
+    assert model.preprocessing == lrp.Preprocessing((6, 6), "warp", "BGR", (104.0, 117.0, 123.0), 2.0)
     w = toy_weights()["fc"][0]
     model = toy(
-        tmp_path, TRAINING.replace("crop_size: 6", ""), {"fc": [w, w[:, 0]], "aux": []}, size=(6, 5), mean=(1, 2, 3), scale=2
+        tmp_path, TRAINING.replace("crop_size: 6", ""), {"fc": [w, w[:, 0]], "aux": []}, size=(6, 5), mean=(1, 2, 3), std=0.5
     )
-    assert model.preprocessing == lrp.Preprocessing((6, 5), "warp", "BGR", (1.0, 2.0, 3.0), 2.0)
+    assert model.preprocessing == lrp.Preprocessing((6, 5), "warp", "BGR", (1.0, 2.0, 3.0), 0.5)
 
 
 @pytest.mark.parametrize(
@@ -569,7 +569,7 @@ def test_the_model_says_what_it_is(tmp_path):
     model = toy(tmp_path, mean=(104, 117, 123))
     assert (model.name, model.summary) == ("toy", f"Imported from toy.prototxt and toy.caffemodel, toy of Caffe. {LOGITS}")
     assert "| parameters | 357 |" in model.card
-    assert "6×5, BGR: (pixel − (104, 117, 123)) · 1; fit: warp" in model.card
+    assert "| input | 6×5×3, BGR, minus (104, 117, 123) |" in model.card
     assert "| output | `fc`, 5 numbers |" in model.card
     assert str(tmp_path) not in model.card
     assert toy(tmp_path, TOY.replace('name: "toy"', ""), name="mine").name == "mine"
@@ -729,8 +729,8 @@ HALVES = "eltwise_param { coeff: 0.5 coeff: 0.5 }"
         ({"channels": "L"}, ValueError, "channels: expected RGB, BGR or L, as many as the input of"),
         ({"channels": "GRB"}, ValueError, "channels: expected RGB, BGR or L"),
         ({"size": (0, 5)}, ValueError, "size: expected an int ≥ 1"),
-        ({"mean": (1, 2)}, ValueError, "mean: expected a number for each of BGR"),
-        ({"scale": 0}, ValueError, "scale: expected a number > 0"),
+        ({"mean": (1, 2)}, ValueError, "mean: expected a number for each of BGR, got (1, 2)"),
+        ({"std": 0}, ValueError, "std: expected a number > 0 for each of BGR"),
         ({"fit": "tight"}, ValueError, "fit: expected one of"),
         ({"labels": "absent.txt"}, FileNotFoundError, "absent.txt"),
         ({"mean": "absent.npy"}, FileNotFoundError, "absent.npy"),

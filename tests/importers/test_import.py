@@ -37,7 +37,7 @@ def test_a_net_of_caffe_explains_a_digit(data, digits, capsys, tmp_path):
     (tmp_path / "digits.txt").write_text("\n".join(["nought", "one", "two", *"3456789"]))
     code, out, err = run(
         capsys, "import", "caffe", *caffe(data, "lenet"),
-        "--scale", 1 / 256, "--labels", "digits.txt", "-o", "models/lenet",
+        "--std", 256, "--labels", "digits.txt", "-o", "models/lenet",
     )  # fmt: skip
     assert (code, err) == (0, "")
     assert out.splitlines()[0].startswith("lenet: ")
@@ -45,7 +45,7 @@ def test_a_net_of_caffe_explains_a_digit(data, digits, capsys, tmp_path):
     assert out.endswith("model: models/lenet\n")
     model = lrp.load("models/lenet")
     assert (model.name, model.classes[2]) == ("lenet", "two")
-    assert model.preprocessing == lrp.Preprocessing((28, 28), "warp", "L", (0.0,), 1 / 256)
+    assert model.preprocessing == lrp.Preprocessing((28, 28), "warp", "L", std=256.0)
     x, y = digits
     assert np.mean(model.net.forward(x[::20] * np.float32(255 / 256)).argmax(axis=1) == y[::20]) > 0.97
     photo = lrp.load("lenet5-mnist").example
@@ -120,7 +120,7 @@ def test_a_net_of_keras(written, capsys, form):
     files = (
         [written / "net.keras"] if form == "archive" else [written / "net.weights.h5", "--architecture", written / "net.json"]
     )
-    options = ["--mean", "1,2,3", "--scale", 0.5, "--channels", "BGR", "--fit", "crop"] if form == "weights" else []
+    options = ["--mean", "1,2,3", "--std", 2, "--channels", "BGR", "--fit", "crop"] if form == "weights" else []
     code, out, err = run(capsys, "import", "keras", *files, *options, "-o", "mine")
     assert (code, err) == (0, "")
     model = lrp.load("mine")
@@ -128,7 +128,7 @@ def test_a_net_of_keras(written, capsys, form):
         y = model.net.forward(expected["x"])
         p = np.exp(y) / np.exp(y).sum(axis=1, keepdims=True)
         np.testing.assert_allclose(p, expected["p"], rtol=1e-4, atol=1e-6)
-    assert "input 12×10×3, " + ("BGR, minus (1, 2, 3), times 0.5" if options else "RGB, minus (0, 0, 0)") in out
+    assert "input 12×10×3, " + ("BGR, minus (1, 2, 3), divided by 2" if options else "RGB, minus (0, 0, 0)") in out
 
 
 # ---- What is assumed, and what is overwritten ------------------------------------------------------------------------
@@ -143,7 +143,7 @@ def assumptions(out):
 def test_what_is_assumed_is_said_with_the_option_that_says_otherwise(data, written, capsys, tmp_path):
     _, out, _ = run(capsys, "import", "keras", written / "net.keras", "-o", "a")
     found = assumptions(out)
-    assert found == {"--mean": "0,0,0", "--scale": "1", "--channels": "RGB", "--fit": "warp", "--labels": "FILE"}
+    assert found == {"--mean": "0,0,0", "--std": "1,1,1", "--channels": "RGB", "--fit": "warp", "--labels": "FILE"}
     (tmp_path / "labels.txt").write_text("a\nb\nc")
     options = [word for name, value in found.items() for word in (name, value.replace("FILE", "labels.txt"))]
     code, out, _ = run(capsys, "import", "keras", written / "net.keras", *options, "-o", "b")  # the same, said
@@ -151,8 +151,8 @@ def test_what_is_assumed_is_said_with_the_option_that_says_otherwise(data, writt
     assert assumptions(out) == {}
     assert lrp.load("a").preprocessing == lrp.load("b").preprocessing
     _, out, _ = run(capsys, "import", "caffe", *caffe(data, "lenet"), "--fit", "crop", "-o", "c")
-    assert assumptions(out) == {"--mean": "0", "--scale": "1", "--labels": "FILE"}  # with one channel there is one order
-    assert "| assumed, since neither the files nor the user said so | mean, scale, labels |" in lrp.load("c").card
+    assert assumptions(out) == {"--mean": "0", "--std": "1", "--labels": "FILE"}  # with one channel there is one order
+    assert "| assumed, since neither the files nor the user said so | mean, std, labels |" in lrp.load("c").card
 
 
 def test_what_the_file_says_is_not_assumed(data, capsys, tmp_path):
@@ -161,7 +161,7 @@ def test_what_the_file_says_is_not_assumed(data, capsys, tmp_path):
     (tmp_path / "said.prototxt").write_text(text)
     _, out, _ = run(capsys, "import", "caffe", "said.prototxt", weights, "-o", "a")
     assert assumptions(out) == {"--fit": "warp", "--labels": "FILE"}
-    assert lrp.load("a").preprocessing == lrp.Preprocessing((28, 28), "warp", "L", (7.0,), 0.5)
+    assert lrp.load("a").preprocessing == lrp.Preprocessing((28, 28), "warp", "L", (7.0,), 2.0)
 
 
 def test_a_model_is_overwritten_only_when_that_is_asked_for(data, written, capsys, tmp_path):
@@ -263,7 +263,9 @@ def test_errors_name_the_options_of_the_command(data, capsys, tmp_path):
         ([*det2, "--ignore", "conv5-3"], "expected one output, found 2, conv5-2, prob1; say which one, --blob"),
         ([*lenet, "--blob", "fc9"], "error: --blob: expected one of data, conv1,"),
         ([*lenet, "--channels", "RGB"], "error: --channels: expected RGB, BGR or L, as many as the input of"),
-        ([*lenet, "--scale", "-1"], "error: --scale: expected a number > 0"),
+        ([*lenet, "--std", "-1"], "error: --std: expected a number > 0 for each of L"),
+        ([*lenet, "--fill", "300"], "error: --fill: expected a number from 0 to 255"),
+        ([*lenet, "--border", "14"], "error: --border: expected pixels ≥ 0 that leave some of (28, 28)"),
         ([*lenet, "--labels", "two.txt"], "error: --labels: expected 10 names"),
         ([*keras, "--size", "9", "9"], "error: --size: expected one that fits [8, 8, 3]"),
         ([*keras, "--mean", "1,2"], "error: --mean: expected a number for each of RGB"),

@@ -50,7 +50,7 @@ def check(folder, net, ending):
     with np.load(folder / f"{net}.npz") as stored:
         pixels, y, logits = stored["x"], stored["y"], stored["logits"]
     p = model.preprocessing
-    x = (pixels.reshape(-1, *p.shape) - np.float32(p.mean)) * np.float32(p.scale)
+    x = ((pixels.reshape(-1, *p.shape) - p.mean) / p.std).astype(np.float32)
     np.testing.assert_allclose(model.net.forward(x), logits, rtol=1e-4, atol=1e-4 * abs(logits).max())
     if ending == ".keras" and not (logits == y).all():
         whole = read(folder, net, ending, logits=False)
@@ -95,16 +95,20 @@ def test_zeros_become_padding_where_they_can(keras_3):
 
 def test_rescaling_at_the_input_joins_the_preprocessing(keras_3):
     model = read(keras_3, "rescaled", ".keras")
-    assert model.net.names[0].startswith("conv2d")  # whose weights took the scales that differ
-    assert model.preprocessing.scale == 1 / 127.5
+    assert model.net.names[0].startswith("conv2d")
     grey = read(keras_3, "grey", ".keras")
-    assert grey.preprocessing == lrp.Preprocessing((7, 5), channels="L", mean=(0.0,), scale=1 / 255)
-    both = read_keras(keras_3 / "rescaled.keras", fit="crop", mean=(1.0, 2.0, 3.0), scale=2.0).preprocessing
+    assert grey.preprocessing == lrp.Preprocessing((7, 5), channels="L", std=255.0)
+    both = read_keras(keras_3 / "rescaled.keras", fit="crop", mean=(1.0, 2.0, 3.0), std=0.5).preprocessing
     assert (both.size, both.fit, both.channels) == ((6, 6), "crop", "RGB")
     x = np.arange(3.0)
     with h5py.File(keras_3 / "rescaled.h5") as stored:
-        mean = next(stored["model_weights"][n][n]["mean"][()] for n in stored["model_weights"] if n.startswith("norm"))
-    np.testing.assert_allclose((x - both.mean) * both.scale, ((x - (1.0, 2.0, 3.0)) * 2 / 127.5 - 1) - mean, rtol=1e-6)
+        group = next(stored["model_weights"][n][n] for n in stored["model_weights"] if n.startswith("norm"))
+        mean, variance = group["mean"][()], group["variance"][()]
+        kernels = []
+        stored["model_weights"].visititems(lambda name, a: kernels.append(a[()]) if name.endswith("kernel") else None)
+    expected = (((x - (1.0, 2.0, 3.0)) * 2 / 127.5 - 1) - mean) / np.sqrt(variance)
+    np.testing.assert_allclose((x - both.mean) / both.std, np.ravel(expected), rtol=1e-6)
+    np.testing.assert_array_equal(model.net[model.net.names[0]].w, kernels[0])  # as in the file
 
 
 def test_the_end_is_said_and_can_be_kept(keras_3):

@@ -497,7 +497,7 @@ def test_what_is_at_the_end_is_left_off_and_said_so(tmp_path, last):
     assert f"Its {last} at the end is left off" in read_model.summary
     assert read_model.logits == ("independent" if last == "Sigmoid" else "exclusive")
     x = np.random.default_rng(1).random((1, 3, 16, 12)).astype(np.float32)
-    z = read_model.net(255 * x[0].transpose(1, 2, 0) * np.float32(read_model.preprocessing.scale))
+    z = read_model.net(255 * x[0].transpose(1, 2, 0) * np.float32(1 / read_model.preprocessing.std[0]))
     z = z if last != "Softmax" else np.exp(z) / np.exp(z).sum()
     z = z if last != "LogSoftmax" else z - np.log(np.exp(z).sum())
     z = z if last != "Sigmoid" else 1 / (1 + np.exp(-z))
@@ -515,6 +515,7 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
         ({"mean": (123.0, 117.0, 104.0)}, (123 / 255, 117 / 255, 104 / 255), (1 / 255,) * 3, {"std"}),
         ({"std": (0.5,) * 3}, (0,) * 3, (0.5,) * 3, {"mean"}),
         ({"mean": (0.5,) * 3, "std": (0.5,) * 3}, (0.5,) * 3, (0.5,) * 3, set()),
+        ({"mean": 0.5, "std": [0.25]}, (0.5,) * 3, (0.25,) * 3, set()),
         ({"mean": (0, 0, 0), "std": (1, 1, 1), "pixels": 255}, (0,) * 3, (1 / 255,) * 3, set()),
     ],
 )
@@ -536,8 +537,8 @@ def test_photographs_are_prepared_as_the_user_says(tmp_path, options, mean, std,
 def test_arguments_that_do_not_fit(tmp_path):
     file, _ = classifier(tmp_path)
     for options, match in (
-        ({"mean": (1.0,)}, "mean: expected 3"),
-        ({"std": (0.0, 1.0, 1.0)}, "std: expected 3"),
+        ({"mean": (1.0, 2.0)}, "mean: expected a number for each of RGB"),
+        ({"std": (0.0, 1.0, 1.0)}, "std: expected a number > 0 for each of RGB"),
         ({"channels": "L"}, "channels: expected RGB, BGR or L"),
         ({"size": (5, 5)}, "size: expected 16 × 12"),
         ({"pixels": 7}, "pixels: expected 1 or 255"),

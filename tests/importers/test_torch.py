@@ -102,12 +102,15 @@ def pixels(channels=3, n=2):
 def test_the_logits_are_those_of_the_network(name, suffix, tmp_path):
     state, forward = network(name)
     model = read_torch(saved(state, tmp_path / f"net{suffix}"))
-    assert model.preprocessing == lrp.Preprocessing((224, 224), "warp", "RGB", (123.675, 116.28, 103.53))
+    assert model.preprocessing == lrp.Preprocessing(
+        (224, 224), "warp", "RGB", (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
+    )
     assert f"{name} as torchvision has it" in model.summary
     assert model.classes == tuple("012345")
     p = pixels()
     expected = forward(((p - MEAN) / STD).astype(np.float32).transpose(0, 3, 1, 2))
-    found = model.net((p - np.float32(model.preprocessing.mean)).astype(np.float32))
+    found = model.net(((p - model.preprocessing.mean) / model.preprocessing.std).astype(np.float32))
+    np.testing.assert_array_equal(model.net["features.0"].w, state["features.0.weight"].transpose(2, 3, 1, 0))
     np.testing.assert_allclose(found, expected, atol=2e-5 * abs(expected).max())
     assert np.ptp(expected, axis=1).min() > 1e-2 * abs(expected).max()  # an answer that depends on what is asked
 
@@ -116,22 +119,21 @@ def test_what_is_said_of_photographs_is_heeded(tmp_path):
     state, forward = network("vgg11")
     file = saved(state, tmp_path / "net.npz")
     model = read_torch(file, mean=(1, 2, 3), std=(4, 5, 6), channels="BGR", fit="crop", labels=list("abcdef"))
-    assert model.preprocessing == lrp.Preprocessing((224, 224), "crop", "BGR", (1, 2, 3))
+    assert model.preprocessing == lrp.Preprocessing((224, 224), "crop", "BGR", (1, 2, 3), (4, 5, 6))
     assert model.classes == tuple("abcdef")
     x = pixels()
-    np.testing.assert_allclose(model.net(x), forward((x / np.float32((4, 5, 6))).transpose(0, 3, 1, 2)), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(model.net(x), forward(x.transpose(0, 3, 1, 2)), rtol=1e-4, atol=1e-4)
+    torchvision = read_torch(file, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), fit="pad", fill=9, border=3)
+    assert torchvision.preprocessing == lrp.Preprocessing((224, 224), "pad", "RGB", MEAN, STD, 3, 9.0)
     usual = read_torch(file, channels="BGR")
     np.testing.assert_allclose(usual.preprocessing.mean, MEAN[::-1])
-    x = x - MEAN[::-1].astype(np.float32)
-    np.testing.assert_allclose(
-        usual.net(x), forward((x / STD[::-1].astype(np.float32)).transpose(0, 3, 1, 2)), rtol=1e-4, atol=1e-4
-    )
+    np.testing.assert_allclose(usual.preprocessing.std, STD[::-1])
 
 
 def test_grey_pictures(tmp_path):
     state, forward = network("vgg11", inputs=1)
     model = read_torch(saved(state, tmp_path / "net.npz"))
-    assert model.preprocessing == lrp.Preprocessing((224, 224), "warp", "L", (0.0,), 1 / 255)
+    assert model.preprocessing == lrp.Preprocessing((224, 224), "warp", "L", 0.0, 255.0)
     x = pixels(1)
     np.testing.assert_allclose(model.net(x / np.float32(255)), forward((x / 255).transpose(0, 3, 1, 2)), rtol=1e-4, atol=1e-5)
 
@@ -221,9 +223,10 @@ def test_shapes_and_numbers_are_checked(tmp_path, suffix):
 def test_arguments_that_do_not_fit_are_refused(tmp_path):
     file = saved(network("vgg11")[0], tmp_path / "net.npz")
     for arguments, match in [
-        ({"std": (0.229, 0.224, 0.225)}, "std: expected 3 numbers ≥ 1"),
-        ({"std": (60.0,)}, "std: expected 3 numbers"),
-        ({"mean": (1.0,)}, "mean: expected a number for each of RGB"),
+        ({"std": (0.229, 0.0, 0.225)}, "std: expected a number > 0 for each of RGB"),
+        ({"std": (60.0, 60.0)}, "std: expected a number > 0 for each of RGB"),
+        ({"mean": (1.0, 2.0)}, "mean: expected a number for each of RGB"),
+        ({"pixels": 2}, "pixels: expected 1 or 255"),
         ({"channels": "L"}, "channels: expected RGB, BGR or L, .* 3, got 'L'"),
         ({"channels": "GBR"}, "channels: expected RGB, BGR or L, .* got 'GBR'"),
         ({"labels": ["a"]}, "labels: expected 6 names"),

@@ -20,11 +20,12 @@ try:
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(f"{error}: to read Caffe's files install lrp_toolbox[caffe]", name=error.name) from error
 
-from ...data import Preprocessing
+from ...data.photos import Fit
 from ...io import Model, ModelFormatError
 from ...kernels.windows import as_pair
-from ..assemble import assemble, choose
+from ..assemble import assemble
 from ..draft import Draft, Value
+from ..input_scaling import Given, input_scaling
 from ..layout import channel_order
 from .files import Weights, fail, read_description, read_mean, read_weights, require_finite
 from .graph import Graph, Step
@@ -37,11 +38,14 @@ def read_caffe(
     prototxt: File,
     weights: File,
     *,
-    mean: File | Sequence[float] | None = None,
-    scale: float | None = None,
+    mean: File | Given | None = None,
+    std: Given | None = None,
+    pixels: Literal[1, 255] | None = None,
     labels: File | Sequence[str] | None = None,
     channels: Literal["BGR", "RGB", "L"] | None = None,
-    fit: Literal["warp", "crop"] | None = None,
+    fit: Fit | None = None,
+    border: int = 0,
+    fill: Given = 0.0,
     size: tuple[int, int] | None = None,
     output: str | None = None,
     ignore: Sequence[str] = (),
@@ -58,10 +62,11 @@ def read_caffe(
     weights : the weights, in protobuf (`layer`, or `layers` as before 2014) or HDF5.
     mean : what to subtract: one number a channel, in the order of `channels`, or a file, .binaryproto or .npy, of which each
         channel is averaged. The default is what the data layer says, or nothing.
-    scale : what to multiply the difference by. The default is what the data layer says, or 1.
+    std : what to divide the difference by: 1 / scale, in Caffe's words. The default is what the data layer says, or 1.
+    pixels : whether `mean` and `std` are for pixels from 0 to 255, which is the default, or from 0 to 1.
     labels : the names of the classes, or a file that `zoo.read_labels` reads; the default is their numbers.
     channels : the order of the channels that the network was trained on. The default is BGR, for one channel L.
-    fit : how a photograph gets the size of the input, see `Preprocessing`; the default is "warp".
+    fit, border, fill : how a photograph gets the size of the input, see `Preprocessing`; the default of `fit` is "warp".
     size : (height, width) of the input, if the description does not say it, or instead of what it says.
     output : the blob that is explained, if the network has more than one output.
     ignore : patterns of names. Layers with such a name may have weights though they are not in the description.
@@ -89,14 +94,23 @@ def read_caffe(
         stated = _data_mean(graph.file, draft.source, transform)
     given = read_mean(Path(mean), depth) if isinstance(mean, (str, os.PathLike)) else mean
     order = channel_order(channels, "BGR", depth, f"{graph.file}", assumed)
-    values = choose("mean", given, stated, (0.0,) * depth, assumed)
-    scale = choose("scale", scale, transform.scale if transform.HasField("scale") else None, 1.0, assumed)
-    fitted: Literal["warp", "crop"] = choose("fit", fit, None, "warp", assumed)
+    preprocessing = input_scaling(
+        (height, width),
+        order,
+        assumed,
+        mean=given,
+        std=std,
+        pixels=pixels,
+        fit=fit,
+        border=border,
+        fill=fill,
+        stated=(stated, 1 / transform.scale if transform.HasField("scale") else None),
+    )
     name = name or graph.name or description.stem
     return assemble(
         draft,
         classes,
-        Preprocessing((height, width), fitted, order, tuple(float(m) for m in values), scale),
+        preprocessing,
         labels,
         where=f"{description}",
         name=name,

@@ -16,12 +16,13 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ...data import Preprocessing
+from ...data.photos import Fit
 from ...io import Model, ModelFormatError, read_at_most
 from ...modules import Flatten, Scale
 from .. import hdf5
-from ..assemble import assemble, choose
+from ..assemble import assemble
 from ..draft import Draft, Value
+from ..input_scaling import NOTHING, Given, input_scaling
 from ..layout import channel_order
 from .config import MODELS, LayerConfig, children_of, layer_config
 from .files import MAX_TEXT, opened, parse
@@ -37,11 +38,14 @@ def read_keras(
     file: File,
     architecture: File | None = None,
     *,
-    mean: Sequence[float] | None = None,
-    scale: float | None = None,
+    mean: Given | None = None,
+    std: Given | None = None,
+    pixels: Literal[1, 255] | None = None,
     labels: File | Sequence[str] | None = None,
     channels: Literal["RGB", "BGR", "L"] | None = None,
-    fit: Literal["warp", "crop"] | None = None,
+    fit: Fit | None = None,
+    border: int = 0,
+    fill: Given = 0.0,
     size: tuple[int, int] | None = None,
     logits: bool = True,
     dtype: Any = np.float32,
@@ -56,11 +60,12 @@ def read_keras(
         "vgg19". It is not needed if the layers have the names of these two.
     mean : what was subtracted from pixels of 0 to 255 before they went into the net: one number a channel, in the order of
         `channels`. The default is nothing, and for the VGG nets the mean that they were trained with.
-    scale : what the difference was multiplied by. The default is 1. A Rescaling or Normalization at the net's own input is
-        added to `mean` and `scale`, so that relevance is of what the first convolution sees.
+    std : what the difference was divided by. The default is 1. A Rescaling or Normalization at the net's own input is added
+        to `mean` and `std`, so that relevance is of what the first convolution sees.
+    pixels : whether `mean` and `std` are for pixels from 0 to 255, which is the default, or from 0 to 1.
     labels : the names of the classes, or a file that `zoo.read_labels` reads; the default is their numbers.
     channels : the order of the channels that the net was trained on. The default is RGB, for one channel L, for VGG BGR.
-    fit : how a photograph gets that size, see `Preprocessing`; the default is "warp".
+    fit, border, fill : how a photograph gets that size, see `Preprocessing`; the default of `fit` is "warp".
     size : (height, width) of the input, if the file does not say it, or if the net takes pixels in a row.
     logits : whether a softmax or sigmoid at the end is left off, so that the outputs are logits, which can be explained.
     dtype : of the weights.
@@ -89,14 +94,23 @@ def read_keras(
     is_vgg = shape[2] == 3 and vgg_with_layers([child.path[-1] for child, _ in children_of(model)]) is not None
     order = channel_order(channels, "BGR" if is_vgg else "RGB", shape[2], f"{path}", assumed)
     own = any(isinstance(node.module, Scale) and node.inputs == (INPUT,) for node in draft.nodes.values())
-    none = (0.0,) * shape[2]
-    mean = choose("mean", mean, none if own else None, VGG_MEAN if is_vgg else none, assumed)
-    scale = choose("scale", scale, 1.0 if own else None, 1.0, assumed)
-    fitted: Literal["warp", "crop"] = choose("fit", fit, None, "warp", assumed)
+    preprocessing = input_scaling(
+        (shape[0], shape[1]),
+        order,
+        assumed,
+        mean=mean,
+        std=std,
+        pixels=pixels,
+        fit=fit,
+        border=border,
+        fill=fill,
+        usual=(VGG_MEAN, 1.0) if is_vgg else NOTHING,
+        stated=NOTHING if own else (None, None),
+    )
     return assemble(
         draft,
         output,
-        Preprocessing((shape[0], shape[1]), fitted, order, tuple(mean), scale),
+        preprocessing,
         labels,
         where=f"{path}",
         name=re.sub(r"(\.weights)?\.[^.]+$", "", path.name),

@@ -12,14 +12,15 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ...data import Preprocessing
+from ...data.photos import Fit
 from ...io import Logits, Model, ModelFormatError, brief
 from ...kernels.windows import as_pair
-from ...modules import Graph, Scale
+from ...modules import Graph
 from ...modules.base import Shape
-from ..assemble import assemble, choose
+from ..assemble import assemble
 from ..draft import MAX_NUMBERS, Draft, Value
 from ..graph import Node
+from ..input_scaling import TORCHVISION, Given, input_scaling
 from ..layout import channel_order
 from .file import MAX_AXES, OnnxFile, read_file
 from .graph import Walk
@@ -36,12 +37,6 @@ ENDS: dict[str, Logits] = {  # what is left off at the end, and what the logits 
     "Sigmoid": "independent",
 }
 REARRANGING = ("Identity", "Dropout", "Cast", "Flatten", "Reshape", "Squeeze", "Unsqueeze")
-
-USUAL: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {  # mean and standard deviation of pixels from 0 to 1
-    "RGB": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-    "BGR": ((0.406, 0.456, 0.485), (0.225, 0.224, 0.229)),
-    "L": ((0.0,), (1.0,)),
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,12 +63,14 @@ class Net:
 def read_onnx(
     file: File,
     *,
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
+    mean: Given | None = None,
+    std: Given | None = None,
     pixels: Literal[1, 255] | None = None,
     labels: File | Sequence[str] | None = None,
     channels: Channels | None = None,
-    fit: Literal["warp", "crop"] | None = None,
+    fit: Fit | None = None,
+    border: int = 0,
+    fill: Given = 0.0,
     size: tuple[int, int] | None = None,
     output: str | None = None,
     logits: bool = True,
@@ -87,13 +84,12 @@ def read_onnx(
     file : .onnx, opset 7 to 28, with one input (sample, channel, height, width) or (sample, height, width, channel).
     mean, std : x = (pixel − mean) / std, one number a channel, in the order of `channels`. The file does not say what they
         were; the default is torchvision's, (0.485, 0.456, 0.406) and (0.229, 0.224, 0.225), and of grey pictures 0 and 1. If
-        only one of them is given, the other is 0 or 1. If `std` differs between channels, it joins the weights of the first
-        convolution: a preprocessing has one scale.
-    pixels : whether `mean` and `std` are of pixels from 0 to 1 (torchvision) or from 0 to 255 (Caffe). The default is 1 if
+        only one of them is given, the other is 0 or 1.
+    pixels : whether `mean` and `std` are for pixels from 0 to 1 (torchvision) or from 0 to 255 (Caffe). The default is 1 if
         no number is greater than 1, else 255.
     labels : the names of the classes, or a file that `zoo.read_labels` reads; the default is their numbers.
     channels : the order of the channels that the net was trained on. The default is RGB, for one channel L.
-    fit : how a photograph gets the size of the input, see `Preprocessing`; the default is "warp".
+    fit, border, fill : how a photograph gets the size of the input, see `Preprocessing`; the default of `fit` is "warp".
     size : (height, width) of the input, where the file leaves it open.
     output : the name of the value that is explained, if the net has several outputs.
     logits : leaves a softmax or sigmoid at the end off, so that the outputs are logits, which can be explained.
@@ -117,15 +113,26 @@ def read_onnx(
             "read_net reads nets of anything else"
         )
     order = channel_order(channels, "RGB", found.shape[2], f"{path}", assumed)
-    minus, over = _input_scaling(order, mean, std, pixels, assumed)
-    fitted: Literal["warp", "crop"] = choose("fit", fit, None, "warp", assumed)
-    draft, y = _with_std(found, over)
+    preprocessing = input_scaling(
+        (found.shape[0], found.shape[1]),
+        order,
+        assumed,
+        mean=mean,
+        std=std,
+        pixels=pixels,
+        fit=fit,
+        border=border,
+        fill=fill,
+        usual=TORCHVISION[order],
+        white=None,
+    )
+    draft, y = _draft(found)
     by = f", written by {found.producer}" if found.producer else ""
     ends = f". Its {found.left_off} at the end is left off: the outputs are logits" if found.left_off else ""
     model = assemble(
         draft,
         y,
-        Preprocessing((found.shape[0], found.shape[1]), fitted, order, minus),
+        preprocessing,
         labels,
         where=f"{path}",
         name=path.stem,
@@ -137,42 +144,13 @@ def read_onnx(
     return replace(model, logits=ENDS.get(found.left_off))
 
 
-def _with_std(found: Net, over: Sequence[float]) -> tuple[Draft, Value]:
-    """The nodes of a net behind a division by `over`, and its output."""
-    net = found.net
-    [source] = net.inputs
+def _draft(found: Net) -> tuple[Draft, Value]:
+    """The nodes of a net, and its output."""
+    [source] = found.net.inputs
     draft = Draft(Value(source, found.shape))
-    first = next(name for k in range(len(net) + 1) if (name := f"std{k or ''}") not in net.names)
-    draft.add(first, draft.source, Scale(1 / np.asarray(over)))
-    for node in net.nodes:
-        reads = tuple(first if value == source else value for value in node.reads)
-        draft.nodes[node.name] = Node(node.name, reads, node.module)
-    return draft, Value(net.output, found.output_shape)
-
-
-def _input_scaling(
-    order: str, mean: Sequence[float] | None, std: Sequence[float] | None, pixels: int | None, assumed: dict[str, Any]
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of pixels from 0 to 255."""
-    if pixels not in (None, 1, 255):
-        raise ValueError(f"pixels: expected 1 or 255, the value of white, got {pixels!r}")
-    given: dict[str, tuple[float, ...]] = {}
-    for name, value, least in (("mean", mean, -math.inf), ("std", std, 0.0)):
-        if value is None:
-            continue
-        given[name] = tuple(float(n) for n in value)
-        if len(given[name]) != len(order) or not all(math.isfinite(n) and n > least for n in given[name]):
-            raise ValueError(f"{name}: expected {len(order)} numbers{' > 0' * (name == 'std')}, one a channel, got {value!r}")
-    white = pixels or (255 if any(abs(n) > 1 for numbers in given.values() for n in numbers) else 1)
-    usual = USUAL[order] if not given else ((0.0,) * len(order), (1.0,) * len(order))
-    white = white if given else 1
-    found = []
-    for name, default in zip(("mean", "std"), usual, strict=True):
-        numbers = tuple(255 / white * n for n in given.get(name, default))
-        if name not in given:
-            assumed[name] = numbers
-        found.append(numbers)
-    return found[0], found[1]
+    for node in found.net.nodes:
+        draft.nodes[node.name] = Node(node.name, tuple(node.reads), node.module)
+    return draft, Value(found.net.output, found.output_shape)
 
 
 def read_net(
