@@ -249,7 +249,7 @@ def dense_layers(cases):
         "gamma-sign-by-the-bias",
         "the bias decides the sign of z_j, and with it which part is favoured",
         lambda n: (dense([[1, -1], [-2, 2]], [3, -3]), [1, 1], [4, 6]),
-        {"gamma": gamma(1), "gamma-ignore": gamma(1, "ignore")},
+        {"gamma": gamma("1/2"), "gamma-ignore": gamma("1/2", "ignore")},
     )
 
     # zᴮ
@@ -721,6 +721,16 @@ def norms(cases):
             "norms", f"batch_norm/{key}/alone", catches, nodes, [3, -2], start=[3, 4], rule=rule["name"], layer="batch_norm"
         )
 
+    cases.add(
+        "norms",
+        "batch_norm/z/input-at-the-mean",
+        "an input that is equal to the mean: the factor of the layer is not (y − β) / (x − m), which is 0 / 0 there.",
+        [node("norm", "batch_norm", "input", z(), **norm)],
+        [1, 3],
+        start=[3, 4],
+        rule="z",
+        layer="batch_norm",
+    )
     shapes = {
         "three-channels": [[[1, 2, 3]]],
         "negative": [[[1, -2, 1]], [[2, 3, -1]]],

@@ -268,7 +268,7 @@ def parts(rule, x, column, b):
         gamma = exact(rule["gamma"])
         if rule["acts_on"] == "weights":
             return [({i: x[i] * (w + gamma * pos(w)) for i, w in column.items()}, b, 1)]
-        z_j = sum(z.values(), 0 if rule["bias"] == "ignore" else b)
+        z_j = sum(z.values(), 0 if rule["bias"] == "ignore" and rule["sign_of"] == "sum" else b)
         if z_j == 0:
             return []
         part = pos if z_j > 0 else neg

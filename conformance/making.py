@@ -36,7 +36,14 @@ def zplus(bias="absorb"):
 
 
 def gamma(value="1/4", bias="absorb"):
-    return {"name": "gamma", "gamma": value, "acts_on": "contributions", "bias": bias, "zero_denominator": "lost"}
+    return {
+        "name": "gamma",
+        "gamma": value,
+        "acts_on": "contributions",
+        "sign_of": "sum",
+        "bias": bias,
+        "zero_denominator": "lost",
+    }
 
 
 def flat():
@@ -211,7 +218,7 @@ def stabilised(eps):
     """ε sign(z_j) in the denominators of every rule that has none of its own."""
 
     def change_of(n, values):
-        if n["rule"]["name"] in ("pass", "winner", "merged", "epsilon"):
+        if n["rule"]["name"] in ("pass", "winner", "merged") or F(n["rule"].get("eps", 0)) > 0:
             return None
         return {**n, "rule": {**n["rule"], "stabiliser": eps}}
 
@@ -281,18 +288,21 @@ def copied_sum(n, values):
 
 OTHERS = {  # name: what changes in each node. README.md says what each means, and who does so
     "bias=ignore": changed(bias="ignore"),
+    "bias=ignore in z⁺": changed(["zplus"], bias="ignore"),
     "ties=first": changed(ties="first"),
     "ties=share": changed(ties="share"),
     "sign_of_zero=-1": changed(sign_of_zero=-1),
     "empty_part=other_part": changed(empty_part="other_part"),
     "empty_part=lost": changed(empty_part="lost"),
     "stabiliser=1e-9": stabilised(TINY),
+    "stabiliser=1e-12": stabilised("1/1000000000000"),
     "stabiliser=1e-16": stabilised("1/10000000000000000"),
     "zero_denominator=1e-7": at_zeros("1/10000000"),
     "bias=squared": changed(["wsquare"], bias="squared"),
     "bias=positive": changed(["zbox"], bias="positive"),
     "counts=places": flat_count(channels=False),
     "counts=kernel": flat_count(channels=True),
+    "sign_of=output": changed(["gamma"], sign_of="output"),
     "acts_on=weights": gamma_of_weights(negative=False),
     "maximum=divided": divided_maximum,
     "batch_norm=z": norm("z"),
@@ -306,21 +316,34 @@ ERRORS = {  # these contradict the formula of the rule
     "error: γ of weights, for negative inputs": gamma_of_weights(negative=True),
     "error: each summand gets all": copied_sum,
 }
+TOGETHER = {  # two at once
+    "batch_norm=z": ["stabiliser=1e-9"],
+    "error: sign of the weight": ["stabiliser=1e-9", "batch_norm=z"],
+    "error: γ of weights, for negative inputs": ["stabiliser=1e-9"],
+    "error: b_j in both parts": ["zero_denominator=1e-7"],
+}
 
 
 def others(net, x, start, answer):
     """The relevance of the input by other conventions and by known errors, where it differs from the answer."""
     found = []
-    expected = formulas.flat(answer["relevance"]["input"])[1]
-    largest = max(map(abs, expected))
-    for name, change in (OTHERS | ERRORS).items():
-        nodes = [change(n, answer["values"]) for n in net["nodes"]]
-        if not any(nodes):
-            continue
-        altered = {**net, "nodes": [new or n for new, n in zip(nodes, net["nodes"], strict=True)]}
-        R = formulas.run(altered, {"input": x}, start)["relevance"]["input"]
-        if any(abs(a - b) > F(1, 10**6) * largest for a, b in zip(formulas.flat(R)[1], expected, strict=True)):
+    seen = [formulas.flat(answer["relevance"]["input"])[1]]
+    largest = max(map(abs, seen[0]))
+
+    def add(name, nodes):
+        R = formulas.run({**net, "nodes": nodes}, {"input": x}, start)["relevance"]["input"]
+        numbers = formulas.flat(R)[1]
+        if all(any(abs(a - b) > F(1, 10**6) * largest for a, b in zip(numbers, old, strict=True)) for old in seen):
             found.append({"convention": name, "relevance": R})
+            seen.append(numbers)
+
+    for name, change in (OTHERS | ERRORS).items():
+        changes = [change(n, answer["values"]) for n in net["nodes"]]
+        if any(changes):
+            nodes = [new or n for new, n in zip(changes, net["nodes"], strict=True)]
+            add(name, nodes)
+            for more in TOGETHER.get(name, []):
+                add(f"{name}, {more}", [OTHERS[more](n, None) or n for n in nodes])
     return found
 
 

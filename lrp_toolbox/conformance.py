@@ -155,6 +155,7 @@ CONVENTIONS = {  # those that this package has no choice about
     "sign_of_zero": (1,),
     "parts_by": ("product",),
     "acts_on": ("contributions",),
+    "sign_of": ("sum",),
     "counts": ("inputs",),
     "zero_denominator": ("lost",),
     "bias": ("absorb", "ignore", "distribute"),
