@@ -13,7 +13,7 @@ if [ -x "$peers/torch/bin/python" ]; then
     "$peers/torch/bin/python" -W ignore captum_adapter.py "$out/3-captum.json"
 fi
 if [ -x "$peers/tensorflow/bin/python" ]; then
-    TF_CPP_MIN_LOG_LEVEL=3 "$peers/tensorflow/bin/python" -W ignore innvestigate_run.py "$out/4-innvestigate.json" 2> "$out/tensorflow.log"
+    TF_CPP_MIN_LOG_LEVEL=3 "$peers/tensorflow/bin/python" -W ignore innvestigate_adapter.py "$out/4-innvestigate.json" 2> "$out/tensorflow.log"
 fi
 if [ -d "${ORIGINAL:-$peers/original}/modules" ]; then
     PYTHONPATH=${ORIGINAL:-$peers/original} python3 -W ignore original_adapter.py "$out/5-original.json"

@@ -1,8 +1,8 @@
 """What all adapters share: read the cases, ask the toolbox, write its answers as JSON.
 
-An adapter is a function case → relevance of the input, nested lists in the axis order of the case. It raises Cannot where the
-toolbox has no such layer, rule or option. Where the toolbox has no choice about a convention, it is run with the one it has:
-compare.py says which one that is.
+An adapter is a function case → relevance of the input, nested lists in the axis order of the case. It raises CannotError where
+the toolbox has no such layer, rule or option. Where the toolbox has no choice about a convention, it is run with the one it
+has: compare.py says which one that is.
 """
 
 import json
@@ -13,7 +13,7 @@ from pathlib import Path
 CASES = Path(__file__).parent.parent / "cases"
 
 
-class Cannot(Exception):
+class CannotError(Exception):
     """The toolbox cannot express the case."""
 
 
@@ -27,7 +27,7 @@ def numbers(nested):
 
 def require(condition, what):
     if not condition:
-        raise Cannot(what)
+        raise CannotError(what)
 
 
 def run(toolbox, relevance):
@@ -37,7 +37,7 @@ def run(toolbox, relevance):
         for case in json.loads(file.read_text(encoding="utf-8"))["cases"]:
             try:
                 answers[case["id"]] = {"relevance": relevance(case)}
-            except Cannot as reason:
+            except CannotError as reason:
                 answers[case["id"]] = {"cannot": str(reason)}
             except Exception as error:  # an adapter reports what a toolbox refuses, whatever it raises
                 answers[case["id"]] = {"cannot": f"{type(error).__name__}: {error}"[:200]}

@@ -4,74 +4,25 @@ Its analyzers can only start from the output itself; its rules take any relevanc
 """
 
 import numpy as np
-import tensorflow as tf
 from common import number, numbers, require, run
-
-tf.compat.v1.disable_eager_execution()
-import innvestigate.analyzer.relevance_based.relevance_analyzer as reverse  # noqa: E402
-import innvestigate.analyzer.relevance_based.relevance_rule as rules  # noqa: E402
-from tensorflow.keras import backend, layers  # noqa: E402
-
-backend.set_floatx("float64")
-CONVOLUTIONS = {
-    "conv1d": layers.Conv1D,
-    "conv2d": layers.Conv2D,
-    "conv3d": layers.Conv3D,
-    "conv_transpose2d": layers.Conv2DTranspose,
-}
-POOLS = {"max_pool": {1: layers.MaxPool1D, 2: layers.MaxPool2D, 3: layers.MaxPool3D}}
-POOLS["avg_pool"] = {1: layers.AveragePooling1D, 2: layers.AveragePooling2D, 3: layers.AveragePooling3D}
-OTHERS = {"relu": lambda n: layers.ReLU(), "flatten": lambda n: layers.Flatten(), "concat": lambda n: layers.Concatenate()}
-OTHERS |= {
-    "sum": lambda n: layers.Add(),
-    "dropout": lambda n: layers.Dropout(0.5),
-    "leaky_relu": lambda n: layers.LeakyReLU(number(n["slope"])),
-}
-
-
-def made(node):
-    """The Keras layer, and a function that sets its weights once it is built."""
-    kind, axes = node["layer"], len(node.get("stride", [0]))
-    if kind == "dense" or kind in CONVOLUTIONS:
-        w = np.array(numbers(node["w"]))
-        options = (
-            {} if kind == "dense" else {"strides": node["stride"], "dilation_rate": node["dilation"], "groups": node["groups"]}
-        )
-        if "transpose" in kind:
-            require(node["groups"] == 1 and not any(map(any, node["padding"])), "groups or padding of a transposed convolution")
-            w, options = (
-                np.swapaxes(w, -1, -2),
-                {"strides": node["stride"], "output_padding": node["output_padding"] if max(node["stride"]) > 1 else None},
-            )
-        outputs = w.shape[-2] if "transpose" in kind else w.shape[-1]
-        layer = (
-            layers.Dense(outputs, use_bias=bool(node["b"]))
-            if kind == "dense"
-            else CONVOLUTIONS[kind](outputs, w.shape[:-2], use_bias=bool(node["b"]), **options)
-        )
-        return layer, lambda: layer.set_weights([w, *([np.array(numbers(node["b"]))] if node["b"] else [])])
-    if kind[:-2] in POOLS:
-        require(not any(map(any, node["padding"])) and not node["ceil_mode"], "padding or ceil mode of pooling")
-        return POOLS[kind[:-2]][axes](node["kernel"], node["stride"]), lambda: None
-    if kind == "batch_norm":
-        layer = layers.BatchNormalization(epsilon=number(node["eps"]))
-        return layer, lambda: layer.set_weights([np.array(numbers(node[k])) for k in ("gamma", "beta", "mean", "variance")])
-    require(kind in OTHERS, f"no layer {kind}")
-    return OTHERS[kind](node), lambda: None
+from innvestigate import backend as ibackend
+from innvestigate.analyzer.relevance_based import relevance_analyzer as reverse
+from innvestigate.analyzer.relevance_based import relevance_rule as rules
+from keras_net import AVERAGES, around, backend, layers, made
 
 
 def mapping(node, layer):
     """The reverse mapping of a layer; None for the gradient, "pass" for relevance as it is."""
     r, name, kind = node["rule"], node["rule"]["name"], node["layer"]
     require(r.get("bias") != "distribute" and r.get("empty_part") != "other_part", "bias or empty part")
-    if kind in ("relu", "leaky_relu", "dropout") or name == "winner" or kind in ("flatten", "concat"):
-        return None if kind in ("flatten", "concat") or name == "winner" else "pass"
+    if name == "winner" or kind in ("flatten", "concat", "relu", "leaky_relu", "dropout"):
+        return "pass" if kind in ("relu", "leaky_relu", "dropout") else None
     special = {"sum": reverse.AddReverseLayer, "batch_norm": reverse.BatchNormalizationReverseLayer}
-    if kind in special or kind[:-2] in POOLS:
+    if kind in special or kind in AVERAGES:
         require(name in ("z", "merged"), f"{kind} in proportion only")
         return special.get(kind, reverse.AveragePoolingReverseLayer)(layer, None)
     bias = {"bias": r["bias"] == "absorb"}
-    made = {
+    choices = {
         "z": lambda: rules.ZRule(layer, None, **bias),
         "epsilon": lambda: rules.EpsilonRule(layer, None, epsilon=number(r["eps"]), **bias),
         "alphabeta": lambda: rules.AlphaBetaRule(layer, None, alpha=number(r["alpha"]), beta=-number(r["beta"]), **bias),
@@ -80,5 +31,31 @@ def mapping(node, layer):
         "wsquare": lambda: rules.WSquareRule(layer, None),
         "zbox": lambda: rules.BoundedRule(layer, None, *(np.array(numbers(r[b])) for b in ("low", "high"))),
     }
-    require(name in made, f"no rule {name}")
-    return made[name]()
+    require(name in choices, f"no rule {name}")
+    return choices[name]()
+
+
+def relevance(case):
+    backend.clear_session()
+    values, steps = {"input": np.array(numbers(case["input"]["input"]))[None]}, []
+    for node in case["net"]["nodes"]:
+        (layer, weights), read = made(node), [around(node, values[name]) for name in node["reads"]]
+        xs, inside = [x for x, _ in read], [rows for _, rows in read]
+        inputs = [layers.Input(x.shape[1:]) for x in xs]
+        y = layer(inputs if len(inputs) > 1 else inputs[0])
+        layer.set_weights(weights)
+        values[node["name"]] = backend.function(inputs, [y])(xs)[0]
+        steps.append((node, layer, xs, inside, inputs, y))
+    R = {case["net"]["output"]: np.array(numbers(case["start"]["relevance"]))[None]}
+    for node, layer, xs, inside, inputs, y in reversed(steps):
+        arriving, way = R[node["name"]], mapping(node, layer)
+        r = layers.Input(arriving.shape[1:])
+        back = [r] if way == "pass" else way.apply(inputs, [y], [r], {}) if way else ibackend.gradients(inputs, [y], [r])
+        found = backend.function([*inputs, r], list(back))([*xs, arriving])
+        for name, part, rows in zip(node["reads"], found, inside, strict=True):
+            R[name] = R.get(name, 0) + part[(slice(None), *rows)]
+    return R["input"][0].tolist()
+
+
+if __name__ == "__main__":
+    run("iNNvestigate 2.1.2", relevance)

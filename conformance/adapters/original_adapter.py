@@ -1,19 +1,19 @@
-"""The original LRP Toolbox, Python: `PYTHONPATH=<its folder python> python original_adapter.py OUT.json`. One layer after the other.
+"""The original LRP Toolbox, Python: `PYTHONPATH=<its folder python> python original_adapter.py OUT.json`.
 
-sebastian-lapuschkin/lrp_toolbox, python/modules. It needs NumPy < 1.24, or `numpy.float = float` before it is imported.
+sebastian-lapuschkin/lrp_toolbox, python/modules, one layer after the other. It is of NumPy < 1.24, which has numpy.float.
 """
 
 import numpy as np
 from common import number, numbers, require, run
 
-np.float = float
+vars(np)["float"] = float
 from modules.convolution import Convolution  # noqa: E402
 from modules.linear import Linear  # noqa: E402
 from modules.maxpool import MaxPool  # noqa: E402
 from modules.sumpool import SumPool  # noqa: E402
 
-NAMES = {"z": None, "flat": "flat", "wsquare": "ww", "epsilon": "epsilon", "alphabeta": "alphabeta", "zplus": "alphabeta"}
-PASSING = ("relu", "flatten", "dropout")
+NAMES = {"flat": "flat", "wsquare": "ww", "epsilon": "epsilon", "alphabeta": "alphabeta", "zplus": "alphabeta"}
+PASSING = {"relu": lambda x: np.maximum(x, 0), "flatten": lambda x: x.reshape(1, -1), "dropout": lambda x: x}
 
 
 def made(node):
@@ -30,32 +30,26 @@ def made(node):
     return layer
 
 
-def backward(node, layer, R):
-    r, name = node["rule"], node["rule"]["name"]
-    if name == "winner" or r.get("eps") == 0:
+def backward(r, layer, R):
+    if r["name"] in ("winner", "z") or r.get("eps") == 0:
+        require(r.get("bias", "absorb") == "absorb", "only a bias that absorbs")
         return layer.lrp(R)
-    require(name in NAMES, f"no rule {name}")
-    require(name in ("flat", "wsquare") or r["bias"] == "absorb", "only a bias that absorbs")
+    require(r["name"] in NAMES, f"no rule {r['name']}")
+    require(r["name"] in ("flat", "wsquare") or r["bias"] == "absorb", "only a bias that absorbs")
     require(r.get("empty_part", "lost") == "lost", "the share of an empty part for the other part")
-    parameter = {"epsilon": "eps", "alphabeta": "alpha"}.get(name)
-    return layer.lrp(R, NAMES[name], number(r[parameter]) if parameter else 1.0) if NAMES[name] else layer.lrp(R)
+    return layer.lrp(R, NAMES[r["name"]], number(r.get("eps", r.get("alpha", 1))))
 
 
 def relevance(case):
-    x, nodes, layers, before = np.array(numbers(case["input"]["input"]))[None], case["net"]["nodes"], [], "input"
-    for node in nodes:
+    x, nodes, layers = np.array(numbers(case["input"]["input"]))[None], case["net"]["nodes"], []
+    for node, before in zip(nodes, ["input", *(n["name"] for n in nodes)], strict=False):
         require(node["reads"] == [before], "only one layer after the other")
         require(node["layer"] != "sum_pool2d" or len(nodes) == 1, "sum-pooling is scaled by 1 / √(h w)")
-        before = node["name"]
         layers.append(x.shape if node["layer"] in PASSING else made(node))
-        x = (
-            {"relu": np.maximum(x, 0), "flatten": x.reshape(1, -1), "dropout": x}[node["layer"]]
-            if node["layer"] in PASSING
-            else layers[-1].forward(x)
-        )
+        x = PASSING[node["layer"]](x) if node["layer"] in PASSING else layers[-1].forward(x)
     R = np.array(numbers(case["start"]["relevance"]))[None]
     for node, layer in zip(reversed(nodes), reversed(layers), strict=True):
-        R = R.reshape(layer) if node["layer"] in PASSING else backward(node, layer, R)
+        R = R.reshape(layer) if node["layer"] in PASSING else backward(node["rule"], layer, R)
     return R[0].tolist()
 
 

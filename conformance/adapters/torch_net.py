@@ -1,7 +1,7 @@
 """The net of a case as a PyTorch module, for Zennit and Captum. Inside, channels come first; outside, as in the case, last."""
 
 import torch
-from common import Cannot, number, numbers, require
+from common import CannotError, number, numbers, require
 from torch import nn
 
 CONVOLUTIONS = {"conv1d": nn.Conv1d, "conv2d": nn.Conv2d, "conv3d": nn.Conv3d, "conv_transpose2d": nn.ConvTranspose2d}
@@ -68,4 +68,4 @@ def layer(node, add, axes):
     }
     if kind in others:
         return others[kind]()
-    raise Cannot(f"no layer {kind}")
+    raise CannotError(f"no layer {kind}")
