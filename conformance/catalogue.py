@@ -714,13 +714,42 @@ def norms(cases):
         nodes = [n, node("norm", "batch_norm", "conv", MERGED, **norm)]
         start = Numbers(5).list(2, 2, 2, least=1)
         cases.add("norms", f"batch_norm/{key}/merged-into-conv", catches, nodes, x, start=start, **name)
+    for key, rule in rules.items():
+        name = {"rule": rule["name"], "layer": "batch_norm"}
+        nodes = [
+            node("relu", "relu", "input", PASS),
+            node("norm", "batch_norm", "relu", MERGED, **norm),
+            dense([[1, 2], [-1, 1]], [1, -1], rule, reads="norm"),
+        ]
+        catches = "a batch normalisation that reads no layer with weights is merged into the layer behind it, whose bias takes up its shift."
+        cases.add("norms", f"batch_norm/{key}/merged-into-dense-behind", catches, nodes, [3, 1], start=[3, 4], **name)
+    nodes = [
+        node("norm", "batch_norm", "input", MERGED, **norm),
+        conv([[[[1, -1], [2, 1]], [[-1, 2], [1, 1]]]], None, z(), reads="norm"),
+    ]
+    catches = (
+        "a batch normalisation of the input, merged into the convolution behind it: its factor is that of the input channel."
+    )
+    cases.add(
+        "norms",
+        "batch_norm/z/merged-into-conv-behind",
+        catches,
+        nodes,
+        [[[1, 2], [3, 1]]],
+        start=[[[2, 3]]],
+        rule="z",
+        layer="batch_norm",
+    )
     for key, rule in {"z": z(), "epsilon": epsilon(), "z-ignore": z("ignore")}.items():
-        nodes = [node("norm", "batch_norm", "input", rule, **norm), dense([[1, 1], [-2, 1]], None, z(), reads="norm")]
-        catches = "a batch normalisation that reads the input has nothing to be merged into: it is an affine layer, and its bias takes a part."
+        nodes = [
+            node("norm", "batch_norm", "input", rule, **norm),
+            relu("norm"),
+            dense([[1, 1], [-2, 1]], None, z(), reads="relu"),
+        ]
+        catches = "a batch normalisation with no layer with weights beside it is an affine layer of its own, and its bias takes a part."
         cases.add(
             "norms", f"batch_norm/{key}/alone", catches, nodes, [3, -2], start=[3, 4], rule=rule["name"], layer="batch_norm"
         )
-
     cases.add(
         "norms",
         "batch_norm/z/input-at-the-mean",

@@ -437,23 +437,52 @@ def backward(node, shapes, xs, R):
     return [R], nothing
 
 
+WEIGHTED = ("dense", "conv1d", "conv2d", "conv3d")
+
+
 def merged(nodes, output):
-    """The nodes with every batch normalisation whose rule is "merged" multiplied into the layer that it reads."""
-    found, renamed = [], {}
-    for node in nodes:
-        node = {**node, "reads": [renamed.get(name, name) for name in node["reads"]]}
-        if node["layer"] == "batch_norm" and node["rule"]["name"] == "merged":
-            [name] = node["reads"]
-            k = next(k for k, before in enumerate(found) if before["name"] == name)
-            w, b = as_scale(node)
-            shape, numbers = flat(found[k]["w"])
-            old = flat(found[k]["b"])[1] if found[k]["b"] else [Fraction(0)] * len(w)
-            weights = nested(shape, [v * w[i % len(w)] for i, v in enumerate(numbers)])
-            found[k] = {**found[k], "w": weights, "b": [o * f + s for o, f, s in zip(old, w, b, strict=True)]}
-            renamed[node["name"]] = name
+    """The nodes with every batch normalisation whose rule is "merged" multiplied into the layer with weights beside it.
+
+    That is the layer that it reads or, if this has no weights, the layer that reads it.
+    """
+    found = list(nodes)
+    for norm in [node for node in nodes if node["rule"]["name"] == "merged"]:
+        [source] = norm["reads"]
+        before = [node for node in found if node["name"] == source and node["layer"] in WEIGHTED]
+        after = [node for node in found if norm["name"] in node["reads"]]
+        if before:
+            found = [behind(node, norm) if node is before[0] else node for node in found]
         else:
-            found.append(node)
-    return found, renamed.get(output, output)
+            found = [in_front(node, norm) if node is after[0] else node for node in found]
+        found = [
+            {**node, "reads": [source if name == norm["name"] else name for name in node["reads"]]}
+            for node in found
+            if node["name"] != norm["name"]
+        ]
+        output = source if output == norm["name"] else output
+    return found, output
+
+
+def behind(layer, norm):
+    """A layer with weights, and a batch normalisation that reads it: w · f and b · f + s."""
+    f, s = as_scale(norm)
+    shape, w = flat(layer["w"])
+    old = flat(layer["b"])[1] if layer["b"] else [Fraction(0)] * len(f)
+    weights = nested(shape, [v * f[k % len(f)] for k, v in enumerate(w)])
+    return {**layer, "w": weights, "b": [b * factor + shift for b, factor, shift in zip(old, f, s, strict=True)]}
+
+
+def in_front(layer, norm):
+    """A batch normalisation, and a layer with weights that reads it: w_ij f_i and b_j + Σ_i w_ij s_i. No padding, no groups."""
+    assert layer.get("groups", 1) == 1, "groups"
+    assert not any(map(any, layer.get("padding", []))), "padding"
+    f, s = as_scale(norm)
+    shape, w = flat(layer["w"])
+    outputs = shape[-1]
+    new = flat(layer["b"])[1] if layer["b"] else [Fraction(0)] * outputs
+    for k, v in enumerate(w):
+        new[k % outputs] += v * s[k // outputs % len(s)]
+    return {**layer, "w": nested(shape, [v * f[k // outputs % len(f)] for k, v in enumerate(w)]), "b": new}
 
 
 def run(net, x, start):

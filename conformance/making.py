@@ -254,7 +254,9 @@ def gamma_of_weights(negative):
     """γ on the weights, whatever the signs of input and output; negative: whether some of the inputs are."""
 
     def change_of(n, values):
-        if n["rule"]["name"] != "gamma" or any(v < 0 for name in n["reads"] for v in values[name][1]) != negative:
+        if n["rule"]["name"] != "gamma" or n["reads"][0] not in values:  # not there if it was merged
+            return None
+        if any(v < 0 for name in n["reads"] for v in values[name][1]) != negative:
             return None
         return {**n, "rule": {**n["rule"], "acts_on": "weights"}}
 
