@@ -112,7 +112,7 @@ def main(arguments):
     rows = [
         [rule, layer, str(len(row[names[0]])), *(said(row[name]) for name in names)] for (rule, layer), row in table.items()
     ]
-    print("\n".join(lines(["rule", "layer", "cases", *names], rows, markdown)))
+    print("\n".join(lines(["layers", "rule", "cases", *names], rows, markdown)))
     for name in names:
         print(f"\n{name}\n" if not markdown else f"\n### {name}\n")
         rows = []

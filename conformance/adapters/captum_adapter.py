@@ -39,6 +39,8 @@ def rule(node):
 
 
 def relevance(case):
+    normed = any(node["layer"] == "batch_norm" for node in case["net"]["nodes"])
+    require(not normed or case["rule"] not in ("zplus", "alphabeta"), "α1β0 is not for BatchNorm, says its documentation")
     start, x = channels_first(case["start"]["relevance"]), channels_first(case["input"]["input"])
     total = torch.zeros_like(x)
     for at in start.nonzero():

@@ -1,38 +1,36 @@
 """iNNvestigate 2.1.2: `python innvestigate_adapter.py OUT.json`. Its rules and reverse layers, one layer after the other.
 
-Its analyzers can only start from the output itself; its rules take any relevance. Layers without a rule pass the gradient.
-"""
+Its analyzers can only start from the output itself; its rules take any relevance. Other layers pass the gradient."""
 
 import numpy as np
 from common import number, numbers, require, run
 from innvestigate import backend as ibackend
 from innvestigate.analyzer.relevance_based import relevance_analyzer as reverse
 from innvestigate.analyzer.relevance_based import relevance_rule as rules
-from keras_net import AVERAGES, around, backend, layers, made
+from keras_net import AVERAGES, MAXIMA, around, backend, layers, made
+
+RULES = {"z": rules.ZRule, "epsilon": rules.EpsilonRule, "alphabeta": rules.AlphaBetaRule, "zplus": rules.ZPlusRule}
+RULES |= {"flat": rules.FlatRule, "wsquare": rules.WSquareRule, "zbox": rules.BoundedRule}
+PARAMETERS = {
+    "epsilon": {"epsilon": lambda r: number(r["eps"])},
+    "alphabeta": {"alpha": lambda r: number(r["alpha"]), "beta": lambda r: -number(r["beta"])},
+    "zbox": {"low": lambda r: np.array(numbers(r["low"])), "high": lambda r: np.array(numbers(r["high"]))},
+}
 
 
 def mapping(node, layer):
-    """The reverse mapping of a layer; None for the gradient, "pass" for relevance as it is."""
+    """The reverse mapping of a layer; None for the gradient."""
     r, name, kind = node["rule"], node["rule"]["name"], node["layer"]
     require(r.get("bias") != "distribute" and r.get("empty_part") != "other_part", "bias or empty part")
-    if name == "winner" or kind in ("flatten", "concat", "relu", "leaky_relu", "dropout"):
-        return "pass" if kind in ("relu", "leaky_relu", "dropout") else None
     special = {"sum": reverse.AddReverseLayer, "batch_norm": reverse.BatchNormalizationReverseLayer}
     if kind in special or kind in AVERAGES:
         require(name in ("z", "merged"), f"{kind} in proportion only")
         return special.get(kind, reverse.AveragePoolingReverseLayer)(layer, None)
-    bias = {"bias": r["bias"] == "absorb"}
-    choices = {
-        "z": lambda: rules.ZRule(layer, None, **bias),
-        "epsilon": lambda: rules.EpsilonRule(layer, None, epsilon=number(r["eps"]), **bias),
-        "alphabeta": lambda: rules.AlphaBetaRule(layer, None, alpha=number(r["alpha"]), beta=-number(r["beta"]), **bias),
-        "zplus": lambda: rules.ZPlusRule(layer, None),
-        "flat": lambda: rules.FlatRule(layer, None),
-        "wsquare": lambda: rules.WSquareRule(layer, None),
-        "zbox": lambda: rules.BoundedRule(layer, None, *(np.array(numbers(r[b])) for b in ("low", "high"))),
-    }
-    require(name in choices, f"no rule {name}")
-    return choices[name]()
+    if name in ("winner", "pass"):
+        return None
+    require(kind not in MAXIMA and name in RULES, f"no rule {name}")
+    bias = {"bias": r["bias"] == "absorb"} if name in ("z", "epsilon", "alphabeta") else {}
+    return RULES[name](layer, None, **{key: value(r) for key, value in PARAMETERS.get(name, {}).items()}, **bias)
 
 
 def relevance(case):
@@ -50,8 +48,9 @@ def relevance(case):
     for node, layer, xs, inside, inputs, y in reversed(steps):
         arriving, way = R[node["name"]], mapping(node, layer)
         r = layers.Input(arriving.shape[1:])
-        back = [r] if way == "pass" else way.apply(inputs, [y], [r], {}) if way else ibackend.gradients(inputs, [y], [r])
-        found = backend.function([*inputs, r], list(back))([*xs, arriving])
+        back = way.apply(inputs, [y], [r], {}) if way else ibackend.gradients(inputs, [y], [r])
+        passing = node["layer"] in ("relu", "leaky_relu", "dropout")  # as it is
+        found = [arriving] if passing else backend.function([*inputs, r], list(back))([*xs, arriving])
         for name, part, rows in zip(node["reads"], found, inside, strict=True):
             R[name] = R.get(name, 0) + part[(slice(None), *rows)]
     return R["input"][0].tolist()

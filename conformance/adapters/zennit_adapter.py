@@ -31,14 +31,15 @@ def rule(node):
     if name == "flat":
         require(not node["layer"].startswith(("max_pool", "adaptive_max")), "♭ in max-pooling")
         return Flat(stabilizer=EPS)
-    if name in ("winner", "merged"):
-        return None  # the gradient; a canonizer
+    if name == "winner":
+        return None  # the gradient
     require(name != "taylor", "no Taylor terms of LRN")
     return {
         "zplus": lambda: ZPlus(stabilizer=EPS, **zero),
         "gamma": lambda: Gamma(number(r["gamma"]), stabilizer=EPS, **zero),
         "wsquare": lambda: WSquare(stabilizer=EPS, **zero),
         "pass": Pass,
+        "merged": Pass,  # by a canonizer, if the layer before it has weights
     }[name]()
 
 
