@@ -149,6 +149,18 @@ def test_the_page_explains_every_word_of_the_cases():
         assert bare.partition("=1e-")[0] in page, name
 
 
+@pytest.mark.parametrize("name", ["conformance.md", "conventions.md"])
+def test_cases_that_a_page_names_exist(name):
+    page = (ROOT / "docs" / name).read_text(encoding="utf-8")
+    named = re.findall(r"`((?:contrast|[a-z_0-9]+/[a-z0-9-]+)/[a-z0-9-]+)`", page)
+    assert len(named) > 20
+    assert set(named) <= {c["id"] for c in CASES}
+
+
+def test_the_page_says_how_many_cases_there_are():
+    assert f"**{len(CASES)} cases" in (ROOT / "docs" / "conformance.md").read_text(encoding="utf-8")
+
+
 # ---- errors are found ---------------------------------------------------------------------------------------------------
 
 
