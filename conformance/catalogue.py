@@ -537,6 +537,11 @@ def pooling(cases):
         )
         add("ceil-mode", "a last window that reaches beyond the edge", maps(make([2, 2], ceil_mode=True), (3, 3), 1))
         add(
+            "ceil-mode-larger",
+            "a window that is larger than the map, by less than a stride",
+            maps(make([2, 3], ceil_mode=True), (2, 2), 1),
+        )
+        add(
             "ceil-mode-padding",
             "with padding, a last window that would begin beyond the map is left out",
             maps(make([2, 2], padding=[[1, 1], [0, 0]], ceil_mode=True), (3, 2), 1),
@@ -655,6 +660,8 @@ def max_pooling(cases):
         "a last window that reaches beyond the edge",
         maps(make([2, 2], ceil_mode=True), (3, 3), 1, x={"least": 0, "most": 9}),
     )
+    larger = maps(make([3, 2], ceil_mode=True), (2, 3), 1, x={"least": 0, "most": 9})
+    add("ceil-mode-larger", "a window that is larger than the map, by less than a stride", larger)
     add(
         "all-negative",
         "the largest is negative: its relevance keeps its sign",

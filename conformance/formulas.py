@@ -70,11 +70,10 @@ def neg(v):
 def windows(n, kernel, stride, before, after, dilation=1, ceil_mode=False):
     """Along one axis of n places: for each window, where it begins and the (tap, place) pairs that lie on the map."""
     span = dilation * (kernel - 1) + 1
-    found, begin, end = [], -before, None
-    while begin + span <= n + after or (ceil_mode and end is not None and end < n + after and begin < n):
+    found, begin = [], -before
+    while begin + span <= n + after or (ceil_mode and begin + span < n + after + stride and begin < n):
         taps = [(tap, begin + tap * dilation) for tap in range(kernel)]
         found.append((begin, [(tap, place) for tap, place in taps if 0 <= place < n]))
-        end = begin + span
         begin += stride
     return found
 

@@ -31,33 +31,20 @@ def has_a_root(case):
     return any(node["layer"] == "batch_norm" for node in case["net"]["nodes"])
 
 
-def pools_with_epsilon(case):
-    nodes = case["net"]["nodes"]
-    return any(node["rule"]["name"] == "epsilon" and "pool" in node["layer"] for node in nodes)
-
-
 # ---- this package gives every answer ----------------------------------------------------------------------------------
 
 
 def test_every_case_is_equal_in_fractions():
     for c in CASES:
-        if not pools_with_epsilon(c):
-            result = check(c, Numbers())
-            assert result.verdict == ("to rounding" if has_a_root(c) else "exact"), (c["id"], result.difference)
-
-
-@pytest.mark.xfail(reason="average and sum pooling do not take ε yet: issue 18, point 7", strict=True)
-def test_pooling_takes_epsilon():
-    wrong = [c["id"] for c in CASES if pools_with_epsilon(c) and check(c, Numbers()).verdict != "exact"]
-    assert not wrong
+        result = check(c, Numbers())
+        assert result.verdict == ("to rounding" if has_a_root(c) else "exact"), (c["id"], result.difference)
 
 
 @pytest.mark.parametrize(("arrays", "dtype"), [("numpy", "float64"), ("numpy", "float32"), ("array_api_strict", "float64")])
 def test_floats_agree_to_rounding(arrays, dtype):
     every = 1 if arrays == "numpy" else 6  # it takes its time
     for c in CASES[::every]:
-        if not pools_with_epsilon(c):
-            assert check(c, Numbers(arrays, dtype)).verdict == "to rounding", c["id"]
+        assert check(c, Numbers(arrays, dtype)).verdict == "to rounding", c["id"]
 
 
 # ---- the files are what they say --------------------------------------------------------------------------------------
