@@ -1,6 +1,6 @@
 """Put the answers of toolboxes beside those of the cases: `python conformance/compare.py RESULTS.json … [--markdown]`.
 
-RESULTS.json is what an adapter writes: {"toolbox": name, "answers": {id: {"relevance": …} or {"cannot": reason}}}. An answer
+RESULTS.json is what an adapter writes: {"toolbox", "version", "answers": {id: {"relevance": …} or {"cannot": reason}}}. An answer
 agrees if no number differs by more than 1e-6 of the largest of the case. If it does not, it may be that of another convention,
 or of an error that is known: the cases list both under "others".
 """
@@ -113,8 +113,9 @@ def main(arguments):
         [rule, layer, str(len(row[names[0]])), *(said(row[name]) for name in names)] for (rule, layer), row in table.items()
     ]
     print("\n".join(lines(["layers", "rule", "cases", *names], rows, markdown)))
-    for name in names:
-        print(f"\n{name}\n" if not markdown else f"\n### {name}\n")
+    for result in results:
+        name = result["toolbox"]
+        print(f"\n{'### ' if markdown else ''}{name} {result['version']}\n")
         rows = []
         for rule, layer, kind, which, count, id in findings(table, name):
             rows.append(

@@ -54,4 +54,4 @@ def relevance(case):
 
 
 if __name__ == "__main__":
-    run("Captum 0.9.0", relevance)
+    run("Captum", "0.9.0", relevance)

@@ -30,7 +30,7 @@ def require(condition, what):
         raise CannotError(what)
 
 
-def run(toolbox, relevance):
+def run(toolbox, version, relevance):
     """`python adapter.py OUT.json`: the answers of `toolbox` to all cases."""
     answers = {}
     for file in sorted(CASES.glob("*.json")):
@@ -41,6 +41,6 @@ def run(toolbox, relevance):
                 answers[case["id"]] = {"cannot": str(reason)}
             except Exception as error:  # an adapter reports what a toolbox refuses, whatever it raises
                 answers[case["id"]] = {"cannot": f"{type(error).__name__}: {error}"[:200]}
-    content = json.dumps({"toolbox": toolbox, "answers": answers}, ensure_ascii=False, indent=0)
+    content = json.dumps({"toolbox": toolbox, "version": version, "answers": answers}, ensure_ascii=False, indent=0)
     Path(sys.argv[1]).write_text(content, encoding="utf-8")
     print(f"{toolbox}: {sum('relevance' in a for a in answers.values())} of {len(answers)} cases, {sys.argv[1]}")

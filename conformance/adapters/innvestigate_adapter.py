@@ -57,4 +57,4 @@ def relevance(case):
 
 
 if __name__ == "__main__":
-    run("iNNvestigate 2.1.2", relevance)
+    run("iNNvestigate", "2.1.2", relevance)

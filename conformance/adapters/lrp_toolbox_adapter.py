@@ -11,4 +11,4 @@ def relevance(case):
 
 
 if __name__ == "__main__":
-    run(f"lrp_toolbox {__version__}", relevance)
+    run("lrp_toolbox", __version__, relevance)

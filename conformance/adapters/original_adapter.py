@@ -54,4 +54,4 @@ def relevance(case):
 
 
 if __name__ == "__main__":
-    run("LRP Toolbox 1.3 (Python)", relevance)
+    run("LRPT (Python)", "1.3", relevance)

@@ -55,4 +55,4 @@ def relevance(case):
 
 
 if __name__ == "__main__":
-    run("Zennit 1.0.0", relevance)
+    run("Zennit", "1.0.0", relevance)

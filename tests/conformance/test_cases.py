@@ -268,7 +268,7 @@ def compare(tmp_path, *answers):
     files = []
     for k, given in enumerate(answers):
         files.append(tmp_path / f"{k}.json")
-        files[-1].write_text(json.dumps({"toolbox": f"toolbox {k}", "answers": given}), encoding="utf-8")
+        files[-1].write_text(json.dumps({"toolbox": f"toolbox {k}", "version": "1", "answers": given}), encoding="utf-8")
     command = [sys.executable, FOLDER / "compare.py", *files]
     return subprocess.run(command, check=True, capture_output=True, encoding="utf-8").stdout
 
