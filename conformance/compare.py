@@ -1,8 +1,8 @@
 """Put the answers of toolboxes beside those of the cases: `python conformance/compare.py RESULTS.json … [--markdown]`.
 
-RESULTS.json is what an adapter writes: {"toolbox", "version", "answers": {id: {"relevance": …} or {"cannot": reason}}}. An answer
-agrees if no number differs by more than 1e-6 of the largest of the case. If it does not, it may be that of another convention,
-or of an error that is known: the cases list both under "others".
+RESULTS.json is what an adapter writes: {"toolbox", "version", "answers": {id: {"relevance": …} or {"cannot": reason}}}. An
+answer agrees if no number differs by more than 1e-6 of the largest of the case. If it does not, it may be that of another
+convention, or of an error that is known: the cases list both under "others".
 """
 
 import json

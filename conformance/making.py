@@ -368,7 +368,7 @@ class Cases:
         check(answer)
         found = {
             "id": id,
-            "catches": catches,
+            "catches": catches[0].upper() + catches[1:],
             "rule": rule,
             "layer": layer,
             "tags": sorted({*tags, *facts(answer, x, start)}),
