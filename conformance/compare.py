@@ -18,10 +18,10 @@ FAMILIES = {  # rows of the table: kinds of layers together
     "average, sum pooling": ["avg_pool1d", "avg_pool2d", "avg_pool3d", "sum_pool2d", "adaptive_avg_pool2d"],
     "max-pooling": ["max_pool1d", "max_pool2d", "max_pool3d", "adaptive_max_pool2d"],
     "scale": ["scale"],
-    "batch normalisation": ["batch_norm"],
-    "local response normalisation": ["lrn"],
+    "BatchNorm": ["batch_norm"],
+    "LRN": ["lrn"],
     "sum": ["sum"],
-    "concatenation, shared value": ["concat", "shared value"],
+    "concat, shared value": ["concat", "shared value"],
     "product, activation": ["multiply", "activation"],
     "start": ["start"],
     "net": ["net with max-pooling", "net with average pooling"],
@@ -69,7 +69,9 @@ def cells(cases, results):
             row = table.setdefault((FAMILY[case["layer"]], case["rule"]), {})
             row.setdefault(result["toolbox"], []).append((case, *verdict(case, answer)))
     order = list(FAMILIES)
-    return dict(sorted(table.items(), key=lambda entry: order.index(entry[0][0])))
+    rules = list(dict.fromkeys(case["rule"] for case in cases.values() if case["id"].startswith("dense/")))
+    rules += sorted({rule for _, rule in table} - set(rules))
+    return dict(sorted(table.items(), key=lambda entry: (order.index(entry[0][0]), rules.index(entry[0][1]))))
 
 
 def size(case):

@@ -54,4 +54,4 @@ def relevance(case):
 
 
 if __name__ == "__main__":
-    run("LRPT (Python)", "1.3", relevance)
+    run("LRPT", "1.3", relevance)
