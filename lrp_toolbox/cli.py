@@ -61,11 +61,14 @@ numbers:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command. Returns 0 if all went well, and 2 after an error, which is one line on standard error."""
+    """Run the command. Returns 0 if all went well, and 2 after an error, which is one line on standard error.
+
+    `lrp conformance` returns 1 if a case is wrong.
+    """
     arguments = _parser().parse_args(argv)
     try:
-        run: Callable[[argparse.Namespace], None] = arguments.run
-        run(arguments)
+        run: Callable[[argparse.Namespace], int | None] = arguments.run
+        status = run(arguments)
         sys.stdout.flush()
     except BrokenPipeError:
         mute()
@@ -77,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         message = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else str(error)
         print(f"lrp: error: {in_options(' '.join(message.split()), arguments.parser.words)}", file=sys.stderr)
         return 2
-    return 0
+    return status or 0
 
 
 def entry() -> None:
@@ -115,6 +118,8 @@ def _parser() -> Parser:
     command.add_argument("--port", type=int, default=8000, metavar="N", help="0 takes any free port; default: 8000")
     command.add_argument("--no-browser", action="store_true", help="do not open the page in a browser")
     command.set_defaults(run=_serve)
+
+    _add_conformance(commands)
 
     command = commands.add_parser("models", help="list the models that are installed")
     command.set_defaults(run=_models)
@@ -573,6 +578,37 @@ def _serve(arguments: argparse.Namespace) -> None:
     from .serve import serve  # matplotlib, again
 
     serve(load(arguments.model), arguments.port, browser=not arguments.no_browser)
+
+
+# ---- lrp conformance -------------------------------------------------------------------------------------------------
+
+CONFORMANCE = """\
+The table has a row for each kind of layer and a column for each rule: = equal in fractions, ≈ equal to rounding, ✗ wrong.
+Below it is the smallest case of each cell that is wrong; then the exit status is 1. BatchNorm has a square root, which this
+package takes in floats, so that its cases are never more than ≈.
+"""
+
+
+def _add_conformance(commands: Any) -> None:
+    command = commands.add_parser(
+        "conformance",
+        help="run the public conformance cases, whose answers are exact, against this package",
+        description="Run the public conformance cases, whose answers are exact fractions, against this package.",
+        epilog=CONFORMANCE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.add_argument("folder", nargs="?", type=Path, metavar="FOLDER", help="of case files; default: those of the package")
+    command.add_argument("--arrays", choices=("numpy", "array_api_strict", "cupy"), default="numpy", help="default: numpy")
+    command.add_argument(
+        "--dtype", choices=("fraction", "float64", "float32"), help="default: fraction with numpy, else float64"
+    )
+    command.set_defaults(run=_conformance)
+
+
+def _conformance(arguments: argparse.Namespace) -> int:
+    from .conformance import run  # only this command needs it
+
+    return run(arguments.folder, arguments.arrays, arguments.dtype)
 
 
 # ---- lrp models, lrp methods, lrp rules ---------------------------------------------------------------------------------
