@@ -70,7 +70,8 @@ def _net():
         helper.make_node("AveragePool", ["up"], ["down"], name="down", kernel_shape=[2, 2], strides=[2, 2]),
         helper.make_node("Split", ["down"], ["left", "right"], name="split", axis=1),
         helper.make_node("Concat", ["right", "left"], ["swapped"], name="swap", axis=1),
-        helper.make_node("Reshape", ["swapped", "target"], ["flat"], name="flatten"),
+        *_written_out(),
+        helper.make_node("Reshape", ["bent", "target"], ["flat"], name="flatten"),
         helper.make_node("Gemm", ["flat", "w3", "b3"], ["logits"], name="fc", transB=1),
         helper.make_node("Softmax", ["logits"], ["y"], name="softmax", axis=1),
     ]
@@ -80,11 +81,35 @@ def _net():
         constant("zero", np.float32(0)), constant("six", np.float32(6)), constant("w2", w(4, 2, 3, 3)),
         constant("axes", np.asarray([0], np.int64)), constant("one", np.asarray([1], np.int64)),
         constant("scales", np.asarray([1, 1, 2, 2], np.float32)), constant("w3", w(5, 64)), constant("b3", w(5)),
+        constant("three", np.float32(3)), constant("all", np.asarray([-1], np.int64)),
+        constant("places", np.arange(64).reshape(1, 4, 4, 4)), constant("full", np.asarray([1, 4, 4, 4], np.int64)),
     ]  # fmt: skip
     x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 3, 8, 8])
     y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 5])
     graph = helper.make_graph(nodes, "net", [x], [y], tensors)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def _written_out():
+    """Nodes that are read as one layer: a view, a norm, HardSwish, and a gate that is repeated."""
+    return [
+        helper.make_node("Reshape", ["swapped", "all"], ["row"], name="row"),
+        helper.make_node("Gather", ["row", "places"], ["view"], name="view"),
+        helper.make_node("ReduceMean", ["view"], ["mean"], name="mean", axes=[1]),
+        helper.make_node("Sub", ["view", "mean"], ["centred"], name="centred"),
+        helper.make_node("Mul", ["centred", "centred"], ["square"], name="square"),
+        helper.make_node("ReduceMean", ["square"], ["variance"], name="variance", axes=[1]),
+        helper.make_node("Add", ["variance", "three"], ["more"], name="more"),
+        helper.make_node("Sqrt", ["more"], ["root"], name="root"),
+        helper.make_node("Div", ["centred", "root"], ["normal"], name="normal"),
+        helper.make_node("Add", ["normal", "three"], ["up3"], name="up3"),
+        helper.make_node("Clip", ["up3", "zero", "six"], ["relu6b"], name="relu6b"),
+        helper.make_node("Mul", ["normal", "relu6b"], ["product"], name="product"),
+        helper.make_node("Div", ["product", "six"], ["hardswish"], name="hardswish"),
+        helper.make_node("Sigmoid", ["mean"], ["gate"], name="gate2"),
+        helper.make_node("Expand", ["gate", "full"], ["wide"], name="wide"),
+        helper.make_node("Mul", ["wide", "hardswish"], ["bent"], name="bent"),
+    ]
 
 
 # ---- Bytes -----------------------------------------------------------------------------------------------------------

@@ -337,19 +337,165 @@ def test_a_border_that_copies_its_map_stays(tmp_path):
 def test_activations_that_are_written_out():
     rng = np.random.default_rng(0)
     x = 3 * rng.standard_normal((2, 5)).astype(np.float32)
-    constants = {"root2": np.float32(np.sqrt(2)), "one": np.float32(1), "half": np.float32(0.5)}
+    numbers = {
+        "root2": 2**0.5,
+        "one": 1,
+        "half": 0.5,
+        "three": 3,
+        "zero": 0,
+        "six": 6,
+        "k": 0.044715,
+        "root": (2 / np.pi) ** 0.5,
+    }
+    constants = {name: np.float32(number) for name, number in numbers.items()} | {"s": np.float32(1.702)}
+    constants["root"] = np.float32((2 / np.pi) ** 0.5)
+    cube = [("Mul", ["x", "x"], ["p"]), ("Mul", ["x", "p"], ["q"])]
+    tanh = [("Mul", ["k", "q"], ["e"]), ("Add", ["x", "e"], ["f"]), ("Mul", ["root", "f"], ["g"]), ("Tanh", ["g"], ["h"])]
+    tanh += [("Add", ["one", "h"], ["i"]), ("Mul", ["x", "i"], ["j"]), ("Mul", ["half", "j"], ["y"])]
+    clip = [("Add", ["x", "three"], ["a"]), ("Clip", ["a", "zero", "six"], ["b"])]
     gelu = [("Div", ["x", "root2"], ["a"]), ("Erf", ["a"], ["b"]), ("Add", ["b", "one"], ["c"])]
     forms = {
         "GELU": [*gelu, ("Mul", ["x", "c"], ["d"]), ("Mul", ["d", "half"], ["y"])],
         "GELU ": [*gelu, ("Mul", ["half", "x"], ["d"]), ("Mul", ["c", "d"], ["y"])],
         "SiLU": [("Sigmoid", ["x"], ["a"]), ("Mul", ["a", "x"], ["y"])],
         "HardSwish": [("HardSigmoid", ["x"], ["a"], {"alpha": 1 / 6}), ("Mul", ["x", "a"], ["y"])],
+        "GELU  ": [*cube, *tanh],
+        "GELU   ": [("Pow", ["x", "three"], ["q"]), *tanh],
+        "HardSwish ": [*clip, ("Div", ["b", "six"], ["d"]), ("Mul", ["x", "d"], ["y"])],
+        "HardSwish  ": [*clip, ("Mul", ["b", "x"], ["d"]), ("Div", ["d", "six"], ["y"])],
         "Mish": [("Softplus", ["x"], ["a"]), ("Tanh", ["a"], ["b"]), ("Mul", ["x", "b"], ["y"])],
     }
     for name, nodes in forms.items():
         assert kinds(agree(model(nodes, constants, x=(2, 5)), x)) == [name.strip()]
+    steep = [("Mul", ["s", "x"], ["a"]), ("Sigmoid", ["a"], ["b"]), ("Mul", ["x", "b"], ["y"])]
+    assert kinds(agree(model(steep, constants, x=(2, 5)), x)) == ["Scale", "SiLU", "Scale"]
+    of_product = [("Relu", ["x"], ["r"]), ("Sigmoid", ["x"], ["z"]), ("Mul", ["r", "z"], ["t"]), ("Sigmoid", ["t"], ["u"])]
+    of_product += [("Mul", ["t", "u"], ["y"])]
+    assert kinds(agree(model(of_product, x=(2, 5)), x))[-1] == "SiLU"
+    nearly = [("Sigmoid", ["x"], ["a"]), ("Mul", ["x", "a"], ["b"]), ("Mul", ["x", "b"], ["y"])]  # x² σ(x)
+    assert "Multiply" in kinds(agree(model(nearly, x=(2, 5)), x))
     gated = [("Sigmoid", ["x"], ["a"]), ("Relu", ["x"], ["b"]), ("Mul", ["a", "b"], ["y"])]
     assert kinds(agree(model(gated, x=(2, 5)), x))[-1] == "Multiply"
+
+
+def test_norms_that_are_written_out():
+    rng = np.random.default_rng(0)
+    constants = {"two": np.float32(2), "eps": np.float32(1e-3), "s": w(rng, 6), "b": w(rng, 6)}
+
+    def mean(x, y, axes=(-1,)):
+        return ("ReduceMean", [x], [y], {"axes": list(axes), "keepdims": 1})
+
+    centred, root = [mean("x", "m"), ("Sub", ["x", "m"], ["d"])], [("Add", ["v", "eps"], ["e"]), ("Sqrt", ["e"], ["r"])]
+    by_reciprocal = [("Reciprocal", ["r"], ["i"]), ("Mul", ["i", "d"], ["n"])]
+    affine = [("Mul", ["n", "s"], ["o"]), ("Add", ["o", "b"], ["y"])]
+    forms = [
+        [*centred, ("Pow", ["d", "two"], ["p"]), mean("p", "v"), *root, ("Div", ["d", "r"], ["n"]), *affine],
+        [*centred, ("Mul", ["d", "d"], ["p"]), mean("p", "v"), *root, *by_reciprocal, *affine],
+    ]
+    for nodes in forms:
+        assert kinds(agree(model(nodes, constants, x=(2, 7, 6)), rng.standard_normal((2, 7, 6)))) == ["LayerNorm"]
+    over_places = [mean("x", "m", (2, 3)), ("Sub", ["x", "m"], ["d"]), ("Mul", ["d", "d"], ["p"]), mean("p", "v", (2, 3))]
+    over_places += [*root, ("Div", ["d", "r"], ["y"])]
+    assert kinds(agree(model(over_places, constants), rng.standard_normal((2, 3, 8, 8)))) == ["LayerNorm"]
+    other = [mean("x", "m"), ("Sub", ["x", "m"], ["d"]), ("Mul", ["d", "d"], ["p"]), mean("p", "v", (1,)), *root]
+    refused(model([*other, ("Div", ["d", "r"], ["y"])], constants, x=(2, 6, 6)), r"\(Sqrt\)")  # the variance of something else
+
+
+def test_batch_normalisation_and_borders_with_channels_last_as_keras_writes_them():
+    rng = np.random.default_rng(0)
+    nodes = [
+        ("Pad", ["x", "pads"], ["p"]),
+        ("Transpose", ["p"], ["t"], {"perm": [0, 3, 1, 2]}),
+        ("Conv", ["t", "w"], ["c"]),
+        ("Transpose", ["c"], ["u"], {"perm": [0, 2, 3, 1]}),
+        ("Sub", ["u", "m"], ["d"]),
+        ("Mul", ["d", "s"], ["e"]),
+        ("Add", ["e", "b"], ["f"]),
+        ("Relu", ["f"], ["g"]),
+        ("ReduceMean", ["g"], ["h"], {"axes": [1, 2], "keepdims": 0}),
+        ("MatMul", ["h", "v"], ["y"]),
+    ]
+    constants = {"pads": np.asarray([0, 0, 1, 0, 0, 1, 2, 0]), "w": w(rng, 5, 3, 3, 3), "v": w(rng, 5, 2)}
+    made = model(nodes, constants | {name: w(rng, 1, 1, 1, 5) for name in "msb"}, x=(None, 8, 6, 3))
+    net = agree(made, rng.standard_normal((2, 8, 6, 3)))
+    assert kinds(net) == ["Conv", "BatchNorm", "ReLU", "AvgPool", "Flatten", "Linear"]
+    assert kinds(lrp.fuse(net)) == ["Conv", "ReLU", "AvgPool", "Flatten", "Linear"]
+
+
+def test_weights_that_are_computed_from_others():
+    """Standardised filters, as timm exports them: batch normalisation whose samples are weights."""
+    rng = np.random.default_rng(0)
+    filters, one, none = w(rng, 5, 3, 3, 3), np.ones(5, np.float32), np.zeros(5, np.float32)
+    constants = {"w": filters, "one": one, "none": none, "low": np.float32(-0.1)}
+    constants |= {"flat": np.asarray([1, 5, -1]), "full": np.asarray([5, 3, 3, 3])}
+    nodes = [
+        ("Reshape", ["w", "flat"], ["a"]),
+        ("BatchNormalization", ["a", "one", "none", "none", "one"], ["c", "unread", "unread2"], {"training_mode": 1}),
+        ("Reshape", ["c", "full"], ["d"]),
+        ("Clip", ["d", "low"], ["e"]),
+        ("Conv", ["x", "e"], ["y"]),
+    ]
+    [conv] = read(model(nodes, constants)).net
+    rows = filters.reshape(5, -1).astype(np.float64)
+    expected = (rows - rows.mean(1, keepdims=True)) / np.sqrt(rows.var(1, keepdims=True) + 1e-5)
+    np.testing.assert_allclose(conv.w.transpose(3, 2, 0, 1).reshape(5, -1), np.maximum(expected, -0.1), rtol=1e-5, atol=1e-6)
+
+
+def test_values_are_repeated_where_they_broadcast():
+    rng = np.random.default_rng(0)
+    x, pooled = rng.standard_normal((2, 3, 4, 5)), ("GlobalAveragePool", ["x"], ["p"])
+    across = ("ReduceMean", ["x"], ["q"], {"axes": [1]})
+    for nodes in ([pooled, ("Add", ["x", "p"], ["y"])], [across, ("Sub", ["q", "x"], ["y"])],
+                  [pooled, across, ("Add", ["p", "q"], ["y"])]):  # fmt: skip
+        nodes = [*nodes[:-1], (*nodes[-1][:2], ["s"]), ("Flatten", ["s"], ["y"])]
+        net = agree(model(nodes, x=x.shape), x)
+        e = lrp.explain(net, rng.standard_normal((4, 5, 3)), target=7, composite=lrp.uniform(lrp.Z()))
+        np.testing.assert_allclose(e.R.sum(), e.ledger.start, rtol=1e-9)  # no bias: all of it arrives at the input
+    gate = [
+        pooled,
+        ("Shape", ["x"], ["n"]),
+        ("Sigmoid", ["p"], ["g"]),
+        ("Expand", ["g", "n"], ["h"]),
+        ("Mul", ["h", "x"], ["y"]),
+    ]
+    assert kinds(agree(model(gate, x=x.shape), x)) == ["AvgPool", "Sigmoid", "Multiply"]
+    two_gates = [pooled, across, ("Mul", ["p", "q"], ["y"])]
+    assert kinds(agree(model(two_gates, x=x.shape), x))[-1] == "Multiply"
+    refused(model([("Expand", ["x", "n"], ["y"])], {"n": np.asarray([4, 3, 8, 8])}, x=(1, 3, 8, 8)), "each sample")
+
+
+def test_a_view_of_memory_that_pytorch_writes_as_a_gather():
+    nodes = [("Reshape", ["x", "all"], ["a"]), ("Gather", ["a", "places"], ["b"]), ("Relu", ["b"], ["y"])]
+    places = np.arange(3 * 4 * 5)
+    constants = {"all": np.asarray([-1]), "places": places.reshape(1, 3, 4, 5)}
+    assert kinds(agree(model(nodes, constants, x=(1, 3, 4, 5)), np.random.default_rng(0).standard_normal((1, 3, 4, 5)))) == [
+        "ReLU"
+    ]
+    refused(model(nodes, constants | {"places": places[::-1].reshape(1, 3, 4, 5)}, x=(1, 3, 4, 5)), "sample")
+
+
+def test_names_are_those_that_the_newer_exporter_of_pytorch_writes_beside_a_node():
+    rng = np.random.default_rng(0)
+    paths = {
+        "node_Conv_292": ["", "layer1", "layer1.0", "layer1.0.bn1", "native_batch_norm"],
+        "node_relu": ["", "layer1", "layer1.0", "layer1.0.relu", "relu"],
+        "node_relu_1": ["", "layer1", "layer1.0", "layer1.0.relu", "relu_1"],
+        "node_mean": ["", "avgpool", "mean"],
+        "node_view": ["", "view"],
+        "node_linear": ["", "fc", "linear"],
+    }
+    nodes = [
+        ("Conv", ["x", "layer1.0.conv1.weight"], ["a"], {"name": "node_Conv_292"}),
+        ("Relu", ["a"], ["b"], {"name": "node_relu"}),
+        ("Relu", ["b"], ["d"], {"name": "node_relu_1"}),
+        ("ReduceMean", ["d"], ["e"], {"name": "node_mean", "axes": [-1, -2]}),
+        ("Flatten", ["e"], ["f"], {"name": "node_view"}),
+        ("Gemm", ["f", "fc.weight"], ["y"], {"name": "node_linear"}),
+    ]
+    made = model(nodes, {"layer1.0.conv1.weight": w(rng, 4, 3, 1, 1), "fc.weight": w(rng, 4, 2)})
+    for node in made.graph.node:
+        node.metadata_props.add(key="pkg.torch.onnx.name_scopes", value=str(paths[node.name]))
+    assert read(made).net.names == ("layer1.0.conv1", "layer1.0.relu", "layer1.0.relu_2", "avgpool", "fc/flatten", "fc")
 
 
 def test_names_are_those_of_the_modules_in_pytorch():

@@ -208,12 +208,32 @@ def _reshape(call: Call, arrays: Sequence[Any]) -> Any:
     return arrays[0].reshape(target_shape(arrays[0].shape, target or (), bool(call.number("allowzero", 0))))
 
 
+def _clip(call: Call, arrays: Sequence[Any]) -> Any:
+    names = ((1, "min"), (2, "max"))
+    low, high = (call.constant(k, n) if call.given(k) else call.node.attributes.get(n) for k, n in names)
+    return arrays[0] if low is None and high is None else np.clip(arrays[0], low, high)
+
+
+def _standardised(call: Call, arrays: Sequence[Any]) -> Any:
+    """Batch normalisation of weights, which are "samples" here: a standardisation of each filter, if by its own statistics."""
+    a, scale, shift, mean, variance = (b.astype(np.float64) for b in arrays[:5])
+    across = (1, -1, *(1,) * (a.ndim - 2))
+    if call.number("training_mode", 0):
+        over = tuple(axis for axis in range(a.ndim) if axis != 1)
+        mean, variance = a.mean(over), a.var(over)
+    factor = scale / np.sqrt(variance + call.number("epsilon", 1e-5))
+    found = (a - mean.reshape(across)) * factor.reshape(across) + shift.reshape(across)
+    return found.astype(arrays[0].dtype)
+
+
 FOLDS: dict[str, Fold] = {
     "Constant": _constant,
     "ConstantOfShape": _constant_of_shape,
     "Identity": lambda call, arrays: arrays[0],
     "Dropout": lambda call, arrays: arrays[0],
     "Cast": _cast,
+    "Clip": _clip,
+    "BatchNormalization": _standardised,
     "Gather": _gather,
     "Concat": _concat,
     "Slice": _slice,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -25,6 +26,8 @@ from ..draft import MAX_NUMBERS
 MAX_BYTES = 1 << 31  # of a file: no protobuf has more
 MAX_NODES = 100_000  # constants are nodes, too
 MAX_AXES = 16
+MAX_SCOPES = 10_000  # letters
+SCOPES = "pkg.torch.onnx.name_scopes"
 OPSETS = range(7, 29)  # whose operators are known here
 
 
@@ -130,6 +133,7 @@ class OnnxNode:
     outputs: tuple[str, ...]
     attributes: Mapping[str, Any]
     proto: Any = field(repr=False)
+    module: str | None = None  # PyTorch's path of the module that the node is of, where its exporter wrote that down
 
     @property
     def label(self) -> str:
@@ -256,4 +260,14 @@ def _node(proto: Any, where: str, folder: Path) -> OnnxNode:
                 value = None
         attributes[key] = value
     inputs, outputs = (tuple(map(_text, names)) for names in (proto.input, proto.output))
-    return OnnxNode(op if domain in ("", "ai.onnx") else f"{domain}.{op}", name, inputs, outputs, attributes, proto)
+    op = op if domain in ("", "ai.onnx") else f"{domain}.{op}"
+    return OnnxNode(op, name, inputs, outputs, attributes, proto, _module(proto))
+
+
+def _module(proto: Any) -> str | None:
+    """ "layer1.0.conv1" for ['', 'layer1', 'layer1.0', 'layer1.0.conv1', 'conv2d'], which PyTorch writes beside a node."""
+    for entry in proto.metadata_props:
+        if _text(entry.key) == SCOPES and len(value := _text(entry.value)) <= MAX_SCOPES:
+            scopes = re.findall(r"'([^']*)'", value)
+            return scopes[-2] if len(scopes) > 1 else None
+    return None

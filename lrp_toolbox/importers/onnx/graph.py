@@ -23,6 +23,7 @@ from .file import OnnxFile, OnnxNode, Tensor, UnsupportedError
 from .layout import Groups, Layout
 
 INPUT = "input"
+MAX_TIMES = 12  # that a constant of the file is computed with: weights that are standardised take 10
 MAX_LISTED = 50  # nodes in an error message
 MAX_NAME = 200  # letters of a name
 OUTPUT = OnnxNode("output", "output", (), (), {}, None)  # where a layer comes from that no node asks for
@@ -210,6 +211,7 @@ class Walk:
     makers: dict[str, OnnxNode] = field(default_factory=dict)  # of each value of the file
     inputs: tuple[str, ...] = ()  # of ours
     folded: int = 0
+    folds: dict[int, int] = field(default_factory=dict)  # how many numbers each constant of the file has that is computed with
 
     def run(self, inputs: Mapping[str, Layout]) -> None:
         names = [INPUT] if len(inputs) == 1 else [f"{INPUT}{k}" for k in range(1, len(inputs) + 1)]
@@ -232,13 +234,13 @@ class Walk:
                     f"{self.file.where}: {node.label}: reads {brief(name)}, which neither the file nor a node before it has"
                 )
             inputs.append(self.values[name] if name else None)
-        if node.op in self.patterns and (pattern := self.patterns[node.op](self, node)) is not None:
-            return (pattern,)
         missing = [n for value in inputs if isinstance(value, Unknown) for n in value.nodes]
         try:
-            if node.op not in self.layers and node.op not in FOLDS:
+            found: Any = self.patterns[node.op](self, node) if node.op in self.patterns else None
+            if found is None and node.op not in self.layers and node.op not in FOLDS:
                 raise UnsupportedError("")
-            found = self._convert(node, inputs, k in self.passed) if not missing else None
+            if found is None and not missing:
+                found = self._convert(node, inputs, k in self.passed)
         except UnsupportedError as refusal:
             missing.append(f"{node.label}{': ' if str(refusal) else ''}{refusal}")
             found = None
@@ -262,6 +264,9 @@ class Walk:
         if passed:
             return call.signal()
         if node.op in FOLDS and all(isinstance(value, Constant) for value in given):
+            for value in given:
+                if isinstance(value.source, Tensor):
+                    self.folds[id(value.source)] = value.array.size
             return self._fold(call, [value.array for value in given])
         if node.op not in self.layers:
             raise UnsupportedError("expected constants to come in, found values that depend on the net's input")
@@ -274,8 +279,8 @@ class Walk:
             call.refuse("numbers", a.dtype)
         if call.node.op != "Constant" and a.base is None:
             self.folded += a.size
-        if self.folded > MAX_FOLDED:
-            call.refuse(f"at most {MAX_FOLDED:,} numbers that are computed from constants", "more")
+        if self.folded > (most := MAX_FOLDED + MAX_TIMES * sum(self.folds.values())):
+            call.refuse(f"at most {most:,} numbers that are computed from constants", "more")
         return Constant(a)
 
     # -- nodes of ours
@@ -352,7 +357,7 @@ class Walk:
             path, origin = paths[name], self.origins[name]
             if main[id(origin)] != name:
                 path = f"{path}/{type(self.nodes[name].module).__name__.lower()}"
-            elif times[path] > 1:
+            elif times[path] > 1 and path.rpartition(".")[2] != origin.op.lower():
                 path = f"{path}/{origin.op.lower()}"
             free, k = path, 2
             while free in taken:
@@ -365,8 +370,14 @@ class Walk:
 def readable(node: OnnxNode) -> str:
     """ "layer1.0.conv1" for "/layer1/layer1.0/conv1/Conv", as PyTorch calls the module; other names as they are.
 
-    A node without a name goes by what it makes, or by its operator.
+    PyTorch's newer exporter says the module beside the node; a convolution with the batch normalisation behind it merged into
+    it says that of the latter, but still has the weights of the former. A node without a name goes by what it makes, or by its
+    operator.
     """
+    if node.module is not None:
+        weights = (node.inputs[1:2] or ("",))[0].removesuffix(".weight")
+        beside = weights.rpartition(".")[0] == node.module.rpartition(".")[0] and weights not in node.inputs
+        return ((weights if node.op == "Conv" and beside else node.module) or _snake(node.op))[:MAX_NAME]
     name = node.name or next(iter(node.outputs), "") or node.op.lower()
     if not name.startswith("/") or len(name) > MAX_NAME:
         return name[:MAX_NAME]
@@ -376,4 +387,8 @@ def readable(node: OnnxNode) -> str:
         if path and part.startswith(f"{path[-1]}."):
             path.pop()
         path.append(part)
-    return ".".join(path) or re.sub(r"(?<=[a-z])(?=[A-Z])", "_", op).lower() or name
+    return ".".join(path) or _snake(op) or name
+
+
+def _snake(op: str) -> str:
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", op).lower()

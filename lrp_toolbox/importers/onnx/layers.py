@@ -207,7 +207,7 @@ def _matmul(call: Call) -> Signal:
     x, w = call.signal(), call.required(1, "B")
     if w.ndim == 1:
         y = _dense(call, x, w[:, None], None)
-        return _relabelled(call, y, y.layout.shape[:-1])
+        return relabelled(call, y, y.layout.shape[:-1])
     return _dense(call, x, w, None)
 
 
@@ -244,18 +244,22 @@ def _batch_norm(call: Call) -> Signal:
 
 
 def _layer_norm(call: Call) -> Signal:
-    x = call.separate(call.signal())
-    first = axis_of(call.number("axis", -1), x.layout.rank)
-    axes = range(first, x.layout.rank)
+    rank = call.signal().layout.rank
+    first = axis_of(call.number("axis", -1), rank)
+    given = call.weights(1, "scale"), call.weights(2, "B")
+    return normed(call, call.signal(), tuple(range(first, rank)), call.number("epsilon", 1e-5), *given)
+
+
+def normed(call: Call, x: Signal, axes: Sequence[int], eps: float, w: Array | None = None, b: Array | None = None) -> Signal:
+    """(x − mean) / √(variance + ε) · w + b over some axes of ONNX; with w or b, over its last ones."""
+    x = call.separate(x)
     if x.layout.samples in axes:
         call.refuse("a norm of each sample by itself", f"axes {tuple(axes)} of {x.layout.shape}")
-    positions = tuple(sorted(x.layout.position(axis) for axis in axes))
-    if positions != tuple(range(-len(axes), 0)):
-        x = call.in_order(x)
-        positions = tuple(range(-len(axes), 0))
-    given = (call.weights(1, "scale"), call.weights(2, "B"))
-    w, b = (None if a is None else _last(x.layout.constant(a), x.layout.our_shape[-len(axes) :]) for a in given)
-    return call.add(m.LayerNorm(positions, w, b, call.number("epsilon", 1e-5)), x, x.layout)
+    positions, last = tuple(sorted(x.layout.position(axis) for axis in axes)), tuple(range(-len(axes), 0))
+    if positions != last and not (w is None and b is None):  # they belong to the last axes
+        x, positions = call.in_order(x), last
+    w, b = (None if a is None else _last(x.layout.constant(a), x.layout.our_shape[-len(axes) :]) for a in (w, b))
+    return call.add(m.LayerNorm(positions, w, b, eps), x, x.layout)
 
 
 def _last(a: Array, shape: Shape) -> Array:
@@ -346,10 +350,20 @@ def _gelu(call: Call) -> Module:
     call.refuse("approximate as none or tanh", approximate)
 
 
-def _swish(call: Call) -> Module:
-    if call.number("alpha", 1.0) != 1:
-        call.refuse("x · sigmoid(x)", f"alpha {call.number('alpha', 1.0)}")
-    return m.SiLU()
+def _swish(call: Call) -> Signal:
+    alpha = call.number("alpha", 1.0)
+    if alpha == 0:
+        call.refuse("x · sigmoid(alpha · x) with an alpha other than 0", alpha)
+    return silu(call, call.signal(), alpha)
+
+
+def silu(call: Call, x: Signal, alpha: float) -> Signal:
+    """x · sigmoid(α x) = SiLU(α x) / α."""
+    if alpha == 1:
+        return call.add(m.SiLU(), x, x.layout)
+    x = _scaled(call, x, np.asarray(alpha), None)
+    x = call.add(m.SiLU(), x, x.layout)
+    return _scaled(call, x, np.asarray(1 / alpha), None)
 
 
 def _prelu(call: Call) -> Signal:
@@ -403,14 +417,35 @@ def _scaled(call: Call, x: Signal, w: Array | None, b: Array | None) -> Signal:
         return call.add(m.Affine(w, b), x, x.layout)
     before = call.walk.module(x)
     if w is None and isinstance(before, (Linear, Conv, m.Conv1D, m.Conv3D, m.ConvTranspose)) and before.b is None:
-        node = call.walk.nodes[x.node]
-        source = Signal(node.inputs[0], x.layout)
-        return _with_bias(call, source, replace(before, b=shift), x)
-    return call.add(Scale(scale, None if b is None else shift), x, x.layout)
+        return _with(call, replace(before, b=shift), x)
+    if isinstance(before, m.LayerNorm) and before.over == (-1,) and before.b is None and (b is None or w is None):
+        if b is not None:
+            return _with(call, replace(before, b=shift), x)
+        if before.w is None:
+            return _with(call, replace(before, w=scale), x)
+    return _channelwise(call, x, scale, None if b is None else shift)
 
 
-def _with_bias(call: Call, source: Signal, module: Module, x: Signal) -> Signal:
-    """The layer that made x once more, with a bias; if no one else reads x, the one without is left out."""
+def _channelwise(call: Call, x: Signal, w: Array, b: Array | None) -> Signal:
+    """x · w + b, channel by channel. Several such steps one behind the other are one.
+
+    Behind a dense layer or a convolution this is a batch normalisation that was written out, and is read as one: `explain`
+    merges it into that layer.
+    """
+    before = call.walk.module(x)
+    chained = isinstance(before, (Scale, BatchNorm))
+    source = call.walk.nodes[x.node].inputs[0] if chained else x.node
+    if isinstance(before, (Scale, BatchNorm)):
+        b = b if before.b is None else before.b * w + (0 if b is None else b)
+        w = before.w * w
+    behind = source in call.walk.nodes and isinstance(call.walk.nodes[source].module, (Linear, Conv))
+    none = np.zeros_like(w)
+    module = BatchNorm(none, none + 1, w, b, 0.0) if behind and b is not None else Scale(w, b)
+    return _with(call, module, x) if chained else call.add(module, x, x.layout)
+
+
+def _with(call: Call, module: Module, x: Signal) -> Signal:
+    """`module` in place of the layer that made x, which is left out if no one else reads x."""
     walk = call.walk
     name = f"{len(walk.nodes)}"
     walk.nodes[name] = replace(walk.nodes[x.node], name=name, module=module)
@@ -460,8 +495,48 @@ def _sum(call: Call) -> Signal:
 
 def _summed(call: Call, values: Sequence[Signal]) -> Signal:
     if any(x.layout.shape != values[0].layout.shape for x in values):
-        call.refuse("values of one shape", ", ".join(str(x.layout.shape) for x in values))
+        try:
+            shape = np.broadcast_shapes(*(x.layout.shape for x in values))
+        except ValueError:
+            call.refuse("values that broadcast", ", ".join(str(x.layout.shape) for x in values))
+        values = _aligned(call, [expanded(call, x, shape) for x in values])
     return call.add(Sum(), values, values[0].layout)
+
+
+def _expand(call: Call) -> Signal:
+    x, shape = call.signal(), call.whole("shape", 1)
+    try:
+        shape = np.broadcast_shapes(x.layout.shape, () if shape is None else shape)
+    except ValueError:
+        call.refuse(f"a shape that {x.layout.shape} broadcasts to", shape)
+    return expanded(call, relabelled(call, x, (1,) * (len(shape) - x.layout.rank) + x.layout.shape), shape)
+
+
+def expanded(call: Call, x: Signal, shape: Shape) -> Signal:
+    """x with its numbers repeated along axes of size 1, which is a resize to the nearest neighbour.
+
+    The relevance of the copies is added up.
+    """
+    repeated = [axis for axis, n in enumerate(shape) if n != x.layout.shape[axis]]
+    if not repeated:
+        return x
+    if x.layout.samples in repeated:
+        call.refuse("a value of each sample that is repeated", f"{x.layout.shape} to {shape}")
+    x = call.separate(relabelled(call, x, (*x.layout.shape, 1, 1)))  # a resize takes three axes
+    for axis in repeated:
+        others = [a for a in x.layout.order if a != axis]
+        x = call.arrange(x, x.layout.in_order([*others[:-2], axis, *others[-2:]]))
+        size = (shape[axis], x.layout.our_shape[-2])
+        x = call.add(m.Resize(size=size, rounding="floor"), x, x.layout.resized({axis: shape[axis]}))
+    return relabelled(call, x, shape)
+
+
+def _without_expand(call: Call, k: int) -> Signal:
+    """Input k, or what it repeats: a product repeats it anyway."""
+    maker, x = call.walk.makers.get(call.node.inputs[k]), call.signal(k)
+    if maker is not None and maker.op == "Expand" and isinstance(before := call.walk.values[maker.inputs[0]], Signal):
+        return before if before.layout.rank == x.layout.rank else x
+    return x
 
 
 def _sub(call: Call) -> Signal:
@@ -477,11 +552,15 @@ def _mul(call: Call) -> Signal:
     x, c, _ = _constants(call)
     if x is not None:
         return _scaled(call, x, c, None)
-    values = list(_two(call))
+    values = list(_aligned(call, [_without_expand(call, 0), _without_expand(call, 1)]))
     if _is_gate(call, values):
         values.reverse()
-    if values[0].layout.shape != np.broadcast_shapes(*(v.layout.shape for v in values)):
+    try:
+        shape = np.broadcast_shapes(*(v.layout.shape for v in values))
+    except ValueError:
         call.refuse("a gate that fits the value", ", ".join(str(v.layout.shape) for v in values))
+    if values[0].layout.shape != shape:
+        values = list(_aligned(call, [expanded(call, values[0], shape), values[1]]))
     return call.add(m.Multiply(), values, values[0].layout)
 
 
@@ -511,7 +590,7 @@ def _neg(call: Call) -> Signal:
 # ---- Axes ------------------------------------------------------------------------------------------------------------
 
 
-def _relabelled(call: Call, x: Signal, shape: Shape) -> Signal:
+def relabelled(call: Call, x: Signal, shape: Shape) -> Signal:
     """ONNX's Reshape; no layer, unless the new axes cut across the old ones."""
     layout = x.layout.reshaped(shape)
     if layout is not None:
@@ -528,14 +607,14 @@ def _reshape(call: Call) -> Signal:
     x, target = call.signal(), call.whole("shape", 1)
     if target is None:
         call.refuse("a shape", "none")
-    return _relabelled(call, x, target_shape(x.layout.shape, target, bool(call.number("allowzero", 0))))
+    return relabelled(call, x, target_shape(x.layout.shape, target, bool(call.number("allowzero", 0))))
 
 
 def _flatten(call: Call) -> Signal:
     x, shape = call.signal(), call.signal().layout.shape
     axis = call.number("axis", 1)
     axis = axis if axis == len(shape) else axis_of(axis, len(shape))
-    return _relabelled(call, x, (math.prod(shape[:axis]), math.prod(shape[axis:])))
+    return relabelled(call, x, (math.prod(shape[:axis]), math.prod(shape[axis:])))
 
 
 def _squeeze(call: Call) -> Signal:
@@ -544,7 +623,7 @@ def _squeeze(call: Call) -> Signal:
     gone = axes_of(axes, layout.rank) if axes else [a for a in layout.features if layout.shape[a] == 1]
     if layout.samples in gone:
         call.refuse("an axis of samples that stays", f"axes {tuple(gone)} of {layout.shape}")
-    return _relabelled(call, x, squeezed(layout.shape, gone))
+    return relabelled(call, x, squeezed(layout.shape, gone))
 
 
 def _unsqueeze(call: Call) -> Signal:
@@ -558,7 +637,7 @@ def _unsqueeze(call: Call) -> Signal:
         assert layout is not None  # axes of size 1 cut across nothing
         counts = [*layout.counts[:samples], 0, *layout.counts[samples:]]
         return Signal(x.node, Layout(layout.sizes, tuple(counts), layout.ours, samples, x.layout.batch))
-    return _relabelled(call, x, shape)
+    return relabelled(call, x, shape)
 
 
 def _transpose(call: Call) -> Signal:
@@ -576,9 +655,9 @@ def _depth_to_space(call: Call) -> Signal:
         call.refuse(f"a blocksize whose square divides {c} channels", size)
     first = (size, size, c // (size * size)) if mode == "DCR" else (c // (size * size), size, size)
     order = (0, 3, 4, 1, 5, 2) if mode == "DCR" else (0, 1, 4, 2, 5, 3)
-    x = _relabelled(call, x, (n, *first, h, w))
+    x = relabelled(call, x, (n, *first, h, w))
     x = Signal(x.node, x.layout.transposed(order))
-    return _relabelled(call, x, (n, c // (size * size), h * size, w * size))
+    return relabelled(call, x, (n, c // (size * size), h * size, w * size))
 
 
 def _space_to_depth(call: Call) -> Signal:
@@ -586,9 +665,9 @@ def _space_to_depth(call: Call) -> Signal:
     n, c, h, w = _map_shape(call, x)
     if size < 1 or h % size or w % size:
         call.refuse(f"a blocksize that divides {h} × {w}", size)
-    x = _relabelled(call, x, (n, c, h // size, size, w // size, size))
+    x = relabelled(call, x, (n, c, h // size, size, w // size, size))
     x = Signal(x.node, x.layout.transposed((0, 3, 5, 1, 2, 4) if mode == "DCR" else (0, 1, 3, 5, 2, 4)))
-    return _relabelled(call, x, (n, c * size * size, h // size, w // size))
+    return relabelled(call, x, (n, c * size * size, h // size, w // size))
 
 
 def _map_shape(call: Call, x: Signal) -> Shape:
@@ -663,7 +742,7 @@ def _gather(call: Call) -> Signal:
     y = _cut(call, x, axis, found[0], found[-1] + 1)
     if indices.ndim == 1:
         return y
-    return _relabelled(call, y, squeezed(y.layout.shape, [axis]))
+    return relabelled(call, y, squeezed(y.layout.shape, [axis]))
 
 
 def _reduce(kind: str) -> Converter:
@@ -677,6 +756,9 @@ def _reduce(kind: str) -> Converter:
             call.refuse("axes other than that of samples", f"axes {gone} of {layout.shape}")
         if kind in POOLS and len(layout.features) in (3, 4) and gone == tuple(layout.features[1:]) and layout.samples == 0:
             y = _pool_all(call, call.channels_last(x), kind)
+        elif kind in POOLS and layout.one_by_one and list(gone) == sorted(layout.order[:-1]) and 3 <= len(layout.order) <= 4:
+            pool = POOLS[kind][len(gone) - 1](None)  # (sample, height, width, channel)
+            y = call.add(pool, x, layout.resized(dict.fromkeys(gone, 1)))
         elif kind == "Max":
             call.refuse("a maximum over height and width", f"over axes {gone} of {layout.shape}")
         else:
@@ -686,7 +768,7 @@ def _reduce(kind: str) -> Converter:
             if not call.number("keepdims", 1) and len(gone) < len(x.layout.features):
                 return call.add(layer(positions), x, x.layout.without(gone))
             y = call.add(layer(positions, keepdims=True), x, x.layout.resized(dict.fromkeys(gone, 1)))
-        return y if call.number("keepdims", 1) else _relabelled(call, y, squeezed(y.layout.shape, gone))
+        return y if call.number("keepdims", 1) else relabelled(call, y, squeezed(y.layout.shape, gone))
 
     return convert
 
@@ -702,9 +784,11 @@ def _pad(call: Call) -> Signal:
     moved = {a: pair for a, pair in by_axis.items() if pair != (0, 0)}
     if not moved:
         return x
-    x = call.channels_last(x)
-    places = x.layout.features[1:]
-    if not set(moved) <= set(places) or len(places) != 2:
+    x = call.separate(x)
+    if not set(moved) <= set(x.layout.order[-3:-1]):
+        x = call.channels_last(x)
+    places = x.layout.order[-3:-1]
+    if len(x.layout.order) != 3 or not set(moved) <= set(places):
         call.refuse("a border around height and width", f"pads {pads} on {x.layout.shape}")
     border = tuple(moved.get(a, (0, 0)) for a in places)
     if mode == "constant":
@@ -713,7 +797,8 @@ def _pad(call: Call) -> Signal:
         module = Pad(border, mode)  # type: ignore[arg-type]
     else:
         call.refuse("mode as constant, edge or reflect", mode)
-    return call.add(module, x, _after(x, module))
+    sizes = {a: x.layout.shape[a] + sum(pair) for a, pair in zip(places, border, strict=True)}
+    return call.add(module, x, x.layout.resized(sizes))
 
 
 ROUNDINGS = ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil")
@@ -791,7 +876,7 @@ LAYERS: Mapping[str, Converter] = {
     "Elu": _activation(_elu),
     "Selu": _selu,
     "Gelu": _activation(_gelu),
-    "Swish": _activation(_swish),
+    "Swish": _swish,
     "HardSwish": _activation(lambda call: m.HardSwish()),
     "HardSigmoid": _activation(lambda call: m.HardSigmoid(call.number("alpha", 0.2), call.number("beta", 0.5))),
     "Mish": _activation(lambda call: m.Mish()),
@@ -801,6 +886,7 @@ LAYERS: Mapping[str, Converter] = {
     "Softmax": _softmax,
     "LogSoftmax": _only_last,
     "Identity": _unchanged,
+    "Expand": _expand,
     "Dropout": _dropout,
     "Cast": _cast,
     "Add": _add,
