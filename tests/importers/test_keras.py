@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -21,7 +22,7 @@ from lrp_toolbox.io import ModelFormatError, load, save
 
 KERAS_2 = Path(__file__).parent / "keras_files"
 NETS = ["convolutions", "separable", "pooling", "global_max", "activations", "normalised", "padded", "branches", "operators",
-        "gated", "nested", "rescaled", "rescaled_within", "grey", "dense", "any_size", "wide"]  # fmt: skip
+        "gated", "mobile", "nested", "rescaled", "rescaled_within", "grey", "dense", "any_size", "wide"]  # fmt: skip
 SIZES = {"dense": (4, 4), "any_size": (7, 7)}  # of pictures, where the file does not say
 
 
@@ -65,6 +66,50 @@ def check(folder, net, ending):
 def test_logits_are_those_of_keras_3(keras_3, net):
     for ending in (".h5", ".keras", ".weights.h5", ".old.h5"):
         check(keras_3, net, ending)
+
+
+def test_layers_of_keras_applications_are_those_of_keras(keras_3, tmp_path):
+    model = check(keras_3, "of_applications", ".keras")
+    assert [name for name in model.net.names if "scale" in name] == ["layer_scale", "sum/scale"]
+    with pytest.raises(ModelFormatError, match=r"layer_scale \(LayerScale\): expected a \.keras archive"):
+        read(keras_3, "of_applications", ".h5")
+    with zipfile.ZipFile(keras_3 / "of_applications.keras") as archive:
+        contents = {name: archive.read(name) for name in archive.namelist()}
+    own = contents["config.json"].replace(b"keras.src.applications.convnext", b"keras.of_someone")
+    with zipfile.ZipFile(tmp_path / "own.keras", "w") as archive:
+        for name, content in (contents | {"config.json": own}).items():
+            archive.writestr(name, content)
+    with pytest.raises(ModelFormatError, match="code is never run"):
+        read_keras(tmp_path / "own.keras")
+
+
+@pytest.mark.slow
+def test_mobilenet_of_keras_applications(tmp_path):
+    """What benchmarks/keras_applications.py does with all of them."""
+    code = (
+        "import sys; from pathlib import Path; from benchmarks.keras_applications import apart, write\n"
+        "from lrp_toolbox.importers.keras import read_keras\n"
+        "file, x, logits = write('MobileNet', 64, Path(sys.argv[1]))\n"
+        "model = read_keras(file, mean=(0.0,) * 3, scale=1.0)\n"
+        "print(len(model.net), apart(model, x, logits))"
+    )
+    command, root = [sys.executable, "-W", "ignore", "-c", code, str(tmp_path)], Path(__file__).parents[2]
+    environment = {**os.environ, "KERAS_BACKEND": "jax"}
+    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    layers, difference = done.stdout.split()[-2:]
+    assert int(layers) == 85
+    assert float(difference) < 1e-5
+
+
+def test_hard_sigmoid_is_that_of_the_version_that_wrote_the_file(keras_3, tmp_path):
+    """Keras 2: clip(0.2 x + 0.5), Keras 3: clip(x / 6 + 0.5)."""
+    older = shutil.copy(keras_3 / "mobile.h5", tmp_path / "mobile.h5")
+    with h5py.File(older, "r+") as stored:
+        stored["model_weights"].attrs["keras_version"] = "2.15.0"
+    for file, expected in ((keras_3 / "mobile.keras", 1 / 6), (keras_3 / "mobile.h5", 1 / 6), (older, 0.2)):
+        [gate] = [module for module in read_keras(file).net if isinstance(module, lrp.modules.HardSigmoid)]
+        assert (gate.alpha, gate.beta) == (expected, 0.5)
 
 
 @pytest.mark.parametrize("file", sorted(f.name for f in KERAS_2.iterdir() if f.suffix in (".h5", ".keras")))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -15,6 +16,13 @@ from ...modules.base import Shape
 from ..draft import MAX_LAYERS, MAX_NUMBERS
 
 MODELS = ("Sequential", "Functional", "Model")
+SCALED: Mapping[str, Callable[[float], tuple[float, float]]] = {  # the scale and offset of x + c, …
+    "Add": lambda c: (1.0, c),
+    "Subtract": lambda c: (1.0, -c),
+    "Multiply": lambda c: (c, 0.0),
+    "TrueDivide": lambda c: (1 / c if c else math.inf, 0.0),
+    "Divide": lambda c: (1 / c if c else math.inf, 0.0),
+}
 
 
 @dataclass(frozen=True)
@@ -26,6 +34,7 @@ class LayerConfig:
     where: str
     path: tuple[str, ...]  # the names of the models that it is in, then its own
     keys: tuple[str, ...]  # the same in the names that weights of Keras 3 have
+    module: str | None = None  # where the class is, if the file says so
 
     @property
     def name(self) -> str:
@@ -100,8 +109,8 @@ def layer_config(spec: Any, where: str, model: LayerConfig | None = None, used: 
         key = _snake(kind)
         path, keys = (*path, name), (*keys, f"{key}_{used[key]}" if used[key] else key)
         used[key] += 1
-    layer = LayerConfig(kind, config, where, path, keys)
     module, registered = spec.get("module"), spec.get("registered_name")
+    layer = LayerConfig(kind, config, where, path, keys, module if isinstance(module, str) else None)
     if not isinstance(module, str | None) or (module or "keras").split(".")[0] not in ("keras", "tf_keras", "builtins"):
         layer.fail(f"module: expected one of Keras, found {brief(module)}: layers of one's own hold code, which is never run")
     if registered not in (None, kind) and ">" in str(registered):
@@ -122,8 +131,26 @@ def children_of(model: LayerConfig) -> list[tuple[LayerConfig, Mapping[str, Any]
     if not isinstance(specs, list) or not 1 <= len(specs) <= MAX_LAYERS:
         model.fail(f"layers: expected a list of up to {MAX_LAYERS} layers, found {brief(specs)}")
     used: Counter[str] = Counter()
+    specs = [_with_number(spec) for spec in specs]
     children = [(layer_config(spec, model.where, model, used), spec) for spec in specs]
     for name, count in Counter(child.name for child, _ in children).items():
         if count > 1:
             model.fail(f"layers: expected names to be unique, found {count} layers named {name!r}")
     return children
+
+
+def _with_number(spec: Any) -> Any:
+    """x + 3, 3 · x and the like, which Keras 3 writes as a layer with a number among its arguments, as a Rescaling of x."""
+    kind = spec.get("class_name") if isinstance(spec, Mapping) else None
+    if not isinstance(kind, str) or kind not in SCALED:
+        return spec
+    match spec.get("inbound_nodes"):
+        case [{"args": [Mapping() as x, int(c) | float(c)], **rest}]:
+            pass
+        case [{"args": [int(c) | float(c), Mapping() as x], **rest}] if kind in ("Add", "Multiply"):
+            pass
+        case _:
+            return spec
+    scale, offset = SCALED[kind](float(c))
+    config, calls = {"name": spec.get("name"), "scale": scale, "offset": offset}, [{**rest, "args": [x]}]
+    return {**spec, "class_name": "Rescaling", "config": config, "registered_name": None, "inbound_nodes": calls}

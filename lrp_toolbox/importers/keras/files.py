@@ -96,6 +96,10 @@ class Arrays:
         self.file, self.path, self.written_by = file, path, version
         self.left = set(file.arrays(path))
 
+    @property
+    def keras_3(self) -> bool:
+        return self.written_by.startswith("Keras 3")
+
     def of(self, layer: LayerConfig) -> list[str]:
         """The paths of a layer's arrays, in Keras' order."""
         raise NotImplementedError

@@ -52,7 +52,7 @@ class Caller:
         if layer.kind in JOINS:
             return JOINS[layer.kind](self.net, layer, inputs)
         y = LAYERS[layer.kind](self.net, layer, inputs[0])
-        module = activation(layer, layer.config.get("activation"), y.shape) if "activation" in layer.config else None
+        module = activation(self.net, layer, layer.config.get("activation"), y.shape) if "activation" in layer.config else None
         if module is None:
             return y
         name = layer.name if layer.kind == "Activation" else f"{layer.name}/{type(module).__name__.lower()}"

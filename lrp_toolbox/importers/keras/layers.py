@@ -13,6 +13,7 @@ from ...backend import Array
 from ...io import brief
 from ...modules import (
     ELU,
+    GELU,
     AvgPool,
     BatchNorm,
     ClippedReLU,
@@ -20,6 +21,9 @@ from ...modules import (
     Conv,
     Dropout,
     Flatten,
+    HardSigmoid,
+    HardSwish,
+    LayerNorm,
     LeakyReLU,
     Linear,
     MaxPool,
@@ -33,6 +37,7 @@ from ...modules import (
     Scale,
     Sigmoid,
     SiLU,
+    Slice,
     SoftMax,
     Softplus,
     Sum,
@@ -126,7 +131,22 @@ def _border(layer: LayerConfig, shape: Shape, kernel: Shape, stride: Shape, dila
 
 def _zero_padding(net: Net, layer: LayerConfig, x: Value) -> Value:
     _channels(layer, x)
-    match layer.config.get("padding", 1):
+    return net.add(layer.name, Pad(_edges(layer, "padding", 1)), x)
+
+
+def _cropping(net: Net, layer: LayerConfig, x: Value) -> Value:
+    _channels(layer, x)
+    for axis, n, (before, after) in zip((-3, -2), x.shape, _edges(layer, "cropping", 0), strict=False):
+        if before + after >= n:
+            layer.refuse("cropping", f"one that leaves something of {x.shape}")
+        if before or after:
+            x = net.add(layer.name, Slice(axis, before, n - after), x)
+    return x
+
+
+def _edges(layer: LayerConfig, key: str, default: int) -> Border:
+    """((top, bottom), (left, right))."""
+    match layer.config.get(key, default):
         case int(n):
             rows, columns = (n, n), (n, n)
         case [int(n), int(m)]:
@@ -134,10 +154,10 @@ def _zero_padding(net: Net, layer: LayerConfig, x: Value) -> Value:
         case [[int(top), int(bottom)], [int(left), int(right)]]:
             rows, columns = (top, bottom), (left, right)
         case _:
-            layer.refuse("padding", "a whole number, two, or two pairs")
+            layer.refuse(key, "a whole number, two, or two pairs")
     if not all(0 <= n <= 1 << 16 for n in (*rows, *columns)):
-        layer.refuse("padding", "whole numbers ≥ 0")
-    return net.add(layer.name, Pad((rows, columns)), x)
+        layer.refuse(key, "whole numbers ≥ 0")
+    return rows, columns
 
 
 def _max_pool(net: Net, layer: LayerConfig, x: Value) -> Value:
@@ -179,6 +199,41 @@ def _batch_norm(net: Net, layer: LayerConfig, x: Value) -> Value:
     parts |= {"mean": n, "variance": n}
     arrays = dict(zip(parts, net.weights(layer, **parts), strict=True))
     return net.add(layer.name, BatchNorm(**arrays, eps=layer.number("epsilon", 1e-3)), x)
+
+
+def _layer_norm(net: Net, layer: LayerConfig, x: Value) -> Value:
+    layer.last("axis", x.shape)
+    if layer.flag("rms_scaling", False):
+        layer.refuse("rms_scaling", "false")
+    n = x.shape[-1:]
+    parts = {name: n for name, flag in (("gamma", "scale"), ("beta", "center")) if layer.flag(flag, True)}
+    arrays = dict(zip(parts, net.weights(layer, **parts), strict=True))
+    eps = layer.number("epsilon", 1e-3)
+    return net.add(layer.name, LayerNorm(-1, arrays.get("gamma"), arrays.get("beta"), eps), x)
+
+
+def _layer_scale(net: Net, layer: LayerConfig, x: Value) -> Value:
+    """x · γ, a layer that keras-applications has for ConvNeXt."""
+    _require_applications(layer)
+    [gamma] = net.weights(layer, gamma=x.shape[-1:])
+    return net.add(layer.name, Scale(gamma), x)
+
+
+def _scaled_sum(net: Net, layer: LayerConfig, inputs: Sequence[Value]) -> Value:
+    """x + c · y, a layer that keras-applications has for InceptionResNetV2."""
+    _require_applications(layer)
+    if len(inputs) != 2:
+        layer.fail(f"expected two inputs, found {len(inputs)}")
+    scaled = net.add(f"{layer.name}/scale", Scale(layer.numbers("scale", inputs[1].shape[-1])), inputs[1])
+    return _add(net, layer, [inputs[0], scaled])
+
+
+def _require_applications(layer: LayerConfig) -> None:
+    """Others may have a class of the same name that does something else."""
+    if layer.module is None:
+        layer.fail("expected a .keras archive, since this file does not say whether the layer is one of Keras")
+    if not layer.module.startswith("keras.src.applications."):
+        layer.fail(f"expected a layer of Keras, found one of {brief(layer.module)}: code is never run")
 
 
 def _rescaling(net: Net, layer: LayerConfig, x: Value) -> Value:
@@ -327,6 +382,9 @@ LAYERS: dict[str, Converter] = {
     "ZeroPadding2D": _zero_padding,
     "Flatten": _flatten,
     "Reshape": _reshape,
+    "Cropping2D": _cropping,
+    "LayerNormalization": _layer_norm,
+    "LayerScale": _layer_scale,
     "Rescaling": _rescaling,
     "Normalization": _normalization,
     "Dropout": _dropout,
@@ -345,6 +403,7 @@ JOINS: dict[str, Callable[[Net, LayerConfig, Sequence[Value]], Value]] = {
     "Add": _add,
     "Multiply": _multiply,
     "Concatenate": _concatenate,
+    "CustomScaleLayer": _scaled_sum,
 }
 
 ACTIVATIONS: dict[str, Callable[[], Module]] = {
@@ -358,10 +417,13 @@ ACTIVATIONS: dict[str, Callable[[], Module]] = {
     "elu": ELU,
     "softplus": Softplus,
     "mish": Mish,
+    "gelu": GELU,
+    "hard_silu": HardSwish,
+    "hard_swish": HardSwish,
 }
 
 
-def activation(layer: LayerConfig, value: Any, shape: Shape) -> Module | None:
+def activation(net: Net, layer: LayerConfig, value: Any, shape: Shape) -> Module | None:
     """The activation in the config of another layer: a name, or an object that describes a function or layer."""
     if isinstance(value, Mapping):
         config = value.get("config")
@@ -378,6 +440,8 @@ def activation(layer: LayerConfig, value: Any, shape: Shape) -> Module | None:
         return None
     if value == "softmax":
         return _softmax_of(replace(layer, config={}), shape)
+    if value == "hard_sigmoid":  # relu6(x + 3) / 6 since Keras 3; the same name was a steeper line before
+        return HardSigmoid(1 / 6, 0.5) if net.arrays.keras_3 else HardSigmoid(0.2, 0.5)
     if not isinstance(value, str) or value not in ACTIVATIONS:
-        layer.refuse("activation", f"one of linear, softmax, {', '.join(ACTIVATIONS)}")
+        layer.refuse("activation", f"one of linear, softmax, hard_sigmoid, {', '.join(ACTIVATIONS)}")
     return ACTIVATIONS[value]()

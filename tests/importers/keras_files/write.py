@@ -157,6 +157,30 @@ def gated():
     return inputs, L.Dense(3, activation="softmax", name="logits")(L.Flatten()(L.Reshape((5, -1))(x)))
 
 
+def mobile():
+    """What MobileNetV3, NASNet and ConvNeXt of Keras 3 need beside the others."""
+    inputs = L.Input((7, 6, 3))
+    x = L.Conv2D(4, 2, activation="hard_silu", name="first")(inputs / 64.0 - 0.5)
+    y = L.GlobalAveragePooling2D(keepdims=True)(x)
+    y = L.ReLU(6.0, name="relu6")(L.Conv2D(4, 1, name="gate")(y) + 3.0) * (1.0 / 6.0)
+    x = L.Multiply()([x, y])
+    x = L.Cropping2D(((1, 0), (0, 1)), name="cropped")(L.ZeroPadding2D(((0, 1), (1, 0)))(x))
+    x = L.Conv2D(4, 3, padding="same", activation="gelu", name="second")(L.LayerNormalization(epsilon=0.01, name="norm")(x))
+    x = L.LayerNormalization(center=False, name="norm2")(2.0 * x)
+    return inputs, L.Dense(3)(L.Dense(4, activation="hard_sigmoid")(L.Flatten()(x)))
+
+
+def of_applications():
+    """Layers that keras-applications of Keras 3 has for ConvNeXt and InceptionResNetV2 alone."""
+    from keras.src.applications.convnext import LayerScale
+    from keras.src.applications.inception_resnet_v2 import CustomScaleLayer
+
+    inputs = L.Input((5, 5, 3))
+    x = L.Conv2D(4, 2, name="first")(inputs)
+    x = CustomScaleLayer(0.25, name="sum")([x, LayerScale(0.5, 4, name="layer_scale")(x)])
+    return inputs, L.Dense(3)(L.Flatten()(x))
+
+
 def nested():
     """A frozen functional model and a Sequential within, the one called twice, as in transfer learning."""
     a = L.Input((5, 5, 3))
@@ -217,8 +241,8 @@ def wide():
     return [L.Input((2, 2, 1)), L.Conv2D(2, 1), *many, L.Flatten(), L.Dense(2)]
 
 
-NETS = [convolutions, separable, pooling, global_max, activations, normalised, padded, branches, operators, gated, nested,
-        rescaled, rescaled_within, grey, dense, any_size, wide]  # fmt: skip
+NETS = [convolutions, separable, pooling, global_max, activations, normalised, padded, branches, operators, gated, mobile,
+        of_applications, nested, rescaled, rescaled_within, grey, dense, any_size, wide]  # fmt: skip
 
 
 def model_of(net):
@@ -297,7 +321,7 @@ def main(folder, names):
         return
     for net in NETS:
         name = net.__name__
-        if names and name not in names:
+        if (names and name not in names) or (KERAS_2 and net in (mobile, of_applications)):
             continue
         model = model_of(net)
         shape = [n or 7 for n in model.input_shape[1:]]
