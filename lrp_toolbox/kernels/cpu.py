@@ -40,6 +40,8 @@ def correlate(x: Array, w: Weights, windows: Windows, groups: int) -> Array:
     """y_j = Σ_i x_i w_ij over the windows: x (…, h, w, in), w (kh, kw, in / groups, out) → (…, rows, columns, out)."""
     if _is_depthwise(w, groups):
         return _depthwise(x, w, windows)
+    if _is_pointwise(windows, groups):
+        return _product(x, whole(w)[0, 0])
     maps = x.reshape(-1, *x.shape[-3:])
     rows, columns = windows.counts(maps.shape[1:3])
     y = np.empty((len(maps), rows, columns, w.shape[3]), x.dtype)
@@ -62,6 +64,8 @@ def correlate_T(s: Array, w: Weights, windows: Windows, size: tuple[int, int], g
     """The transpose of `correlate`: Σ_j w_ij s_j on the map of `size`, for s (…, rows, columns, out)."""
     if _is_depthwise(w, groups):
         return _depthwise_T(s, w, windows, size, groups)
+    if _is_pointwise(windows, groups):
+        return _product(s, whole(w)[0, 0].T)
     maps = s.reshape(-1, *s.shape[-3:])
     rows, columns = maps.shape[1:3]
     channels, outputs, matrices = _matrices(w, groups)
@@ -94,6 +98,26 @@ def correlate_T(s: Array, w: Weights, windows: Windows, size: tuple[int, int], g
     overlap = -(-high // stride)  # tiles that are this many rows high touch none but their neighbours
     spread(work, _tiles(len(maps), rows, columns, matrices[0], minimum=overlap))
     return out.reshape(*s.shape[:-3], *out.shape[1:])
+
+
+def _is_pointwise(windows: Windows, groups: int) -> bool:
+    """Whether each place has a product of its own: nothing is to be written out, and nothing to be added up."""
+    plain = windows.padding == ((0, 0), (0, 0)) and windows.stride == (1, 1)
+    return plain and windows.kernel == (1, 1) and groups == 1
+
+
+def _product(x: Array, matrix: Array) -> Array:
+    """x @ matrix over the last axis."""
+    rows = x.reshape(-1, x.shape[-1])
+    y = np.empty((len(rows), matrix.shape[1]), x.dtype)
+    count = threads() if rows.size * matrix.shape[1] > WORTH else 1
+    count *= -(-x.nbytes // max(TILE, matrix.nbytes) // count)
+
+    def work(part: slice) -> None:
+        np.matmul(rows[part], matrix, out=y[part])
+
+    spread(work, _parts(len(rows), max(1, min(count, len(rows)))))
+    return y.reshape(*x.shape[:-1], matrix.shape[1])
 
 
 def _is_depthwise(w: Weights, groups: int) -> bool:
@@ -376,9 +400,10 @@ def total(f: Callable[..., Array], lead: int, *arrays: Array) -> Array:
 
 
 def _in_pieces(f: Callable[..., Array], *arrays: Array) -> Array:
-    """Piece by piece, so that intermediate results stay in the cache."""
+    """Piece by piece, so that intermediate results stay in the cache. Axes lie in memory as those of the first whole array."""
     shape = np.broadcast_shapes(*(a.shape for a in arrays))
-    out = np.empty(shape, np.result_type(*arrays))
+    like = next((a for a in arrays if a.shape == shape), arrays[0])
+    out = np.empty_like(like, np.result_type(*arrays), shape=shape, subok=False)
 
     def work(cut: tuple[Any, ...]) -> None:
         out[cut] = f(*(_cut(a, cut) for a in arrays))

@@ -404,11 +404,12 @@ class Sum(Joint, LinearModule):
         return Trace(stacked, self.apply(stacked, ONE), nonneg=nonneg, rule=rule)
 
     def _stack(self, x: tuple[Array, ...]) -> Array:
-        """The inputs along a last axis, over which `apply` sums."""
+        """The inputs along a last axis, over which `apply` sums. In memory it is the first: whole maps are added, not pairs."""
         shapes = {tuple(part.shape) for part in x}
         if len(shapes) > 1:
             raise ValueError(f"x: Sum expects inputs of one shape, got {', '.join(map(str, sorted(shapes)))}")
-        return namespace(*x).stack(list(x), axis=-1)
+        xp = namespace(*x)
+        return xp.permute_dims(xp.stack(list(x)), (*range(1, x[0].ndim + 1), 0))
 
     def apply(self, x: Array, w: Any) -> Array:
         return namespace(x).sum(x, axis=-1)

@@ -25,11 +25,16 @@ def convolutions(draw):
     rng = draw(rngs())
     kernel, stride, dilation = (draw(st.tuples(st.integers(1, 4), st.integers(1, 4))) for _ in range(3))
     padding = tuple((draw(st.integers(0, 4)), draw(st.integers(0, 4))) for _ in range(2))
+    pointwise = draw(st.integers(0, 4)) == 0
+    if pointwise:
+        kernel, stride, padding = (1, 1), (1, 1), ((0, 0), (0, 0))
     size = tuple(
         max(draw(st.integers(1, 20)), d * (k - 1) + 1 - sum(p)) for k, d, p in zip(kernel, dilation, padding, strict=True)
     )
     groups, per_in, per_out = draw(st.integers(1, 3)), draw(st.integers(1, 4)), draw(st.integers(1, 4))
-    if draw(st.booleans()):  # depthwise
+    if pointwise:
+        groups = 1
+    elif draw(st.booleans()):  # depthwise
         groups, per_in = draw(st.integers(2, 9)), 1
     lead = draw(st.sampled_from([(), (2,), (2, 3)]))
     x = rng.standard_normal((*lead, *size, groups * per_in))
@@ -167,6 +172,17 @@ def test_elementwise_in_pieces(monkeypatch, threads):
             total = kernels.total(lambda *v: sum(v) * 2, lead, *arrays)
             np.testing.assert_allclose(total, expected.sum(axis=tuple(range(lead, expected.ndim))))
     assert kernels.elementwise(np.negative, b.astype("f4")).dtype == np.float32
+
+
+def test_elementwise_keeps_the_order_in_memory(monkeypatch):
+    """Of the maps that `Sum` has side by side, each stays in one piece."""
+    monkeypatch.setattr(cpu, "PIECE", 100)
+    rng = np.random.default_rng(0)
+    maps, factor = np.moveaxis(rng.standard_normal((2, 9, 8, 7)), 0, -1), rng.standard_normal((9, 8, 7, 1))
+    y = cpu.elementwise(np.multiply, maps, factor)
+    np.testing.assert_array_equal(y, maps * factor)
+    assert y.strides == maps.strides
+    assert cpu.elementwise(np.multiply, factor, maps[..., :1]).flags.c_contiguous
 
 
 def test_the_number_of_threads_changes_no_sum(monkeypatch):
