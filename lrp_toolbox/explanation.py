@@ -36,6 +36,7 @@ class Row:
     yes: bool | None  # whether the net says yes to the class; None if that is not known
     R: Array
     ledger: Ledger
+    features: Sequence[str] | None = None  # their names, if the model knows them
 
     @property
     def title(self) -> str:
@@ -151,6 +152,7 @@ class Explanation:
                 yes=None if verdicts is None else bool(verdicts[(*of, target)]),
                 R=self.R[(*index, ...)],
                 ledger=self.ledger[index],
+                features=getattr(self.model, "features", None),
             )
 
     @property
@@ -174,8 +176,8 @@ class Explanation:
         return pictures.explanation_html(self)
 
 
-def largest_features(R: Array) -> list[tuple[int, float]]:
-    """(index, relevance) of the features with the largest |R|, the largest first, for R (feature)."""
-    values = to_numpy(R).astype(np.float64)
+def largest_features(row: Row) -> list[tuple[str, float]]:
+    """(name, relevance) of the features with the largest |R|, the largest first, for R (feature)."""
+    values = to_numpy(row.R).astype(np.float64)
     order = np.argsort(-abs(values), kind="stable")[:FEATURES]
-    return [(int(i), float(values[i])) for i in order]
+    return [(f"feature {i}" if row.features is None else row.features[i], float(values[i])) for i in order]

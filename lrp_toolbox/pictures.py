@@ -76,8 +76,9 @@ def axes_of_one(e: Explanation) -> int:
 def _bars(rows: Sequence[Row]) -> Figure:
     figure = render.Montage(figsize=(6, 0.6 + 2.8 * len(rows)), layout="constrained", dpi=150)
     for ax, row in zip(figure.subplots(len(rows), 1, squeeze=False)[:, 0], rows, strict=True):
-        names, values = zip(*((f"feature {i}", r) for i, r in largest_features(row.R)), strict=True)
-        ax.barh(names, values, color=[FOR if r > 0 else AGAINST for r in values])
+        names, values = zip(*largest_features(row), strict=True)
+        ax.barh(range(len(names)), values, color=[FOR if r > 0 else AGAINST for r in values])  # two may have one name
+        ax.set_yticks(range(len(names)), names)
         ax.invert_yaxis()
         ax.axvline(0, color="black", linewidth=0.6)
         ax.set_title(row.title, fontsize=9)
@@ -149,12 +150,12 @@ def _figure(picture: render.Picture, caption: str) -> str:
 
 
 def _features(row: Row) -> str:
-    found = largest_features(row.R)
+    found = largest_features(row)
     top = max((abs(r) for _, r in found), default=0.0) or 1.0
     lines = []
-    for i, r in found:
+    for name, r in found:
         bar = f'<span class="lrp-bar" style="width:{110 * abs(r) / top:.0f}px;background:{FOR if r > 0 else AGAINST}"></span>'
-        lines.append([f"feature {i}", number(r), bar])
+        lines.append([name, number(r), bar])
     caption = escape(row.title).replace("\n", "<br>")
     return f"<div>{caption}{_table(['feature', 'relevance', ''], lines, left=(0, 2), raw=(2,))}</div>"
 

@@ -1,5 +1,6 @@
 """Nets that scikit-learn trained on data that it ships say the same here, and their explanations add up."""
 
+import html
 import warnings
 
 import numpy as np
@@ -101,6 +102,19 @@ def test_relevance_of_the_features_adds_up_to_the_logit(wine):
     z = found.prepare(wine.data[0]) * linear[-1].coef_[2]  # what each feature adds
     share = z / (z.sum() + linear[-1].intercept_[2])
     np.testing.assert_allclose(e.R, share * linear.decision_function(wine.data[:1])[0, 2], rtol=1e-9)
+
+
+def test_pictures_have_the_names_of_the_features(wine):
+    """Bars, and the table of a notebook, where a name is text and no HTML."""
+    names = ["<b>alcohol</b>", *wine.feature_names[1:]]
+    found = from_sklearn(fit(make_pipeline(StandardScaler(), mlp()), wine.data, wine.target), features=names)
+    e = lrp.explain(found, found.prepare(wine.data[0]), target=0, composite=lrp.Epsilon(1e-9))
+    order = [names[i] for i in np.argsort(-abs(e.R), kind="stable")[:12]]
+    [ax] = e.figure().axes
+    assert [label.get_text() for label in ax.get_yticklabels()] == order
+    page = e._repr_html_()
+    assert "<b>alcohol" not in page
+    assert all(html.escape(name) in page for name in order)
 
 
 def test_the_page_on_it_can_be_typed(monkeypatch):
