@@ -4,25 +4,31 @@
     .cache/peers/vision/bin/python -m benchmarks.export_torchvision      the files
     .cache/peers/vision/bin/python -m benchmarks.zennit_onnx             Zennit's relevance
     python -m benchmarks.compare_onnx [NAME …]                           the table
+    python -m benchmarks.compare_onnx --exporters [NAME …]               the older exporter's files beside the newer one's
 
-Columns: the largest difference of our logits from PyTorch's in float64; that of onnxruntime's (ORT)
+Columns of the first table: the largest difference of our logits from PyTorch's in float64; that of onnxruntime's (ORT)
 from ours, both in float32; and, to compare with it, that of PyTorch's in float32 from its own in float64: all in parts of the
 largest logit. The largest difference of relevance from Zennit's, in float64, in parts of the largest relevance. What the ledger
 leaves unexplained under CMP, in parts of the largest amount that arrives at a layer.
+
+Columns of the second: how many layers either file becomes, once batch normalisation is merged; how many of them have the same
+name in both; the largest difference of the newer file's logits from PyTorch's, and of its relevance from the older file's, in
+float64, in parts of the largest.
 """
 
 from __future__ import annotations
 
-import sys
+import argparse
 from pathlib import Path
 
 import numpy as np
 
-from lrp_toolbox import Epsilon, Gamma, explain, lrp_cmp, uniform
+from lrp_toolbox import Epsilon, Gamma, explain, fuse, lrp_cmp, uniform
 from lrp_toolbox.importers.onnx import read_net
 
 FOLDER = Path(__file__).resolve().parent.parent / ".cache" / "onnx"
 METHODS = {"epsilon": uniform(Epsilon(1e-6)), "cmp": lrp_cmp(alpha=2, flat=1), "gamma": uniform(Gamma(0.25))}
+HEADS = ("network", "layers", "same name", "PyTorch", "ε", "CMP", "γ")
 HEAD = ("network", "PyTorch", "ORT", "rounding", "ε", "CMP", "γ", "ledger")
 
 
@@ -53,6 +59,21 @@ def row(name: str) -> tuple[str, ...]:
     return (name, f"{torch:.0e}", f"{_apart(single, theirs):.0e}", f"{rounding:.0e}", *relevance, ledger)
 
 
+def pair(name: str) -> tuple[str, ...]:
+    stored = np.load(FOLDER / f"{name}-dynamo.npz")
+    x = np.ascontiguousarray(stored["x"].transpose(0, 2, 3, 1))
+    old, new = (read_net(FOLDER / f"{name}{which}.onnx", dtype=np.float64).net for which in ("", "-dynamo"))
+    fused = [fuse(net) for net in (old, new)]
+    layers = "{} / {}".format(*map(len, fused))
+    same = len(set(fused[0].names) & set(fused[1].names))
+    torch = _apart(new(x), stored["logits"])
+    relevance = []
+    for composite in METHODS.values():
+        before, after = (explain(net, x[0], composite=composite).R for net in (old, new))
+        relevance.append(f"{_apart(np.asarray(after), np.asarray(before)):.0e}")
+    return (name, layers, f"{same}", f"{torch:.0e}", *relevance)
+
+
 def _apart(a: np.ndarray, b: np.ndarray) -> float:
     return float(abs(a - b).max() / abs(b).max())
 
@@ -64,8 +85,19 @@ def _rest(e: object) -> float:
     return abs(float(page.rounding)) / largest
 
 
-if __name__ == "__main__":
-    names = sys.argv[1:] or sorted(file.stem for file in FOLDER.glob("*.onnx"))
-    print(f"| {' | '.join(HEAD)} |\n|{'---|' * len(HEAD)}")
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*")
+    parser.add_argument("--exporters", action="store_true")
+    a = parser.parse_args()
+    newer = {file.stem for file in FOLDER.glob("*-dynamo.onnx")}
+    older = {file.stem for file in FOLDER.glob("*.onnx")} - newer
+    names = a.names or sorted({name.removesuffix("-dynamo") for name in newer} if a.exporters else older)
+    head = HEADS if a.exporters else HEAD
+    print(f"| {' | '.join(head)} |\n|{'---|' * len(head)}")
     for name in names:
-        print(f"| {' | '.join(row(name))} |", flush=True)
+        print(f"| {' | '.join((pair if a.exporters else row)(name))} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -3,7 +3,9 @@
     benchmarks/setup.sh vision                                                       the environment, once
     .cache/peers/vision/bin/python -m benchmarks.export_torchvision [NAME …]         all, or some
 
-Runs where PyTorch is. None of these files is ever committed.
+"NAME" is written by PyTorch's older exporter, with batch normalisation as it is; "NAME-fused" too, but merged into the
+convolutions; "NAME-dynamo" by the newer one (dynamo=True), which merges it, too. Runs where PyTorch is. None of these files is
+ever committed.
 """
 
 from __future__ import annotations
@@ -41,10 +43,11 @@ CLASSES = 10
 def build(name: str) -> tuple[nn.Module, torch.Tensor]:
     """The net and an input, the same at every call. Both are in float64, and all their numbers are numbers of float32."""
     torch.manual_seed(0)
-    size, arguments = NETS[name.removesuffix("-fused")]
+    name, _, _ = name.partition("-")
+    size, arguments = NETS[name]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        net = models.get_model(name.removesuffix("-fused"), weights=None, num_classes=CLASSES, **arguments)
+        net = models.get_model(name, weights=None, num_classes=CLASSES, **arguments)
     x = torch.randn(2, 3, size, size)
     _settle(net, x)
     return net.eval().double(), x.double()
@@ -78,13 +81,22 @@ def _settle(net: nn.Module, x: torch.Tensor) -> None:
 def export(name: str, opset: int = 17) -> Path:
     """The file is in float32, which onnxruntime can run; the logits beside it are those of float64.
 
-    Batch normalisation stays as it is, but in a net "…-fused", where PyTorch merges it into the convolutions.
+    The newer exporter's file is in float64, so that batch normalisation is merged without rounding.
     """
     net, x = build(name)
     FOLDER.mkdir(parents=True, exist_ok=True)
     file = FOLDER / f"{name}.onnx"
     with torch.no_grad():
         logits = net(x).numpy()
+    if name.endswith("-dynamo"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            torch.onnx.export(
+                net, (x,), str(file), dynamo=True, external_data=False, verbose=False,
+                input_names=["photo"], output_names=["logits"], dynamic_shapes=({0: torch.export.Dim("batch")},),
+            )  # fmt: skip
+        np.savez(FOLDER / f"{name}.npz", x=x.numpy(), logits=logits)
+        return file
     mode = torch.onnx.TrainingMode.EVAL if name.endswith("-fused") else torch.onnx.TrainingMode.PRESERVE
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -99,6 +111,6 @@ def export(name: str, opset: int = 17) -> Path:
 
 
 if __name__ == "__main__":
-    for name in sys.argv[1:] or ["resnet18-fused", *NETS]:
+    for name in sys.argv[1:] or ["resnet18-fused", *NETS, *(f"{name}-dynamo" for name in NETS)]:
         file = export(name)
         print(f"{file.name}: {file.stat().st_size / 1e6:.1f} MB", flush=True)

@@ -4,7 +4,8 @@
 # without torchvision, it gets neither, and three empty classes instead. iNNvestigate 2.1.2 needs Python < 3.12.
 #
 # benchmarks/setup.sh vision makes one more and nothing else, .cache/peers/vision: PyTorch with torchvision and Zennit, which
-# export networks as ONNX files and explain them (export_torchvision, zennit_onnx, compare_onnx).
+# export networks as ONNX files and explain them (export_torchvision, zennit_onnx, compare_onnx, networks). PyTorch's newer
+# exporter takes onnxscript.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 peers=.cache/peers
@@ -13,7 +14,7 @@ mkdir -p "$peers"
 
 if [ "${1:-}" = vision ]; then
     "$python" -m venv "$peers/vision"
-    "$peers/vision/bin/pip" install --quiet torch==2.14.1 torchvision==0.29.1 onnx
+    "$peers/vision/bin/pip" install --quiet torch==2.14.1 torchvision==0.29.1 onnx onnxscript
     "$peers/vision/bin/pip" install --quiet --no-deps --ignore-requires-python zennit==1.0.0
     exit
 fi
