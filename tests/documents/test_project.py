@@ -63,7 +63,13 @@ def test_the_workflow_begins_with_the_oldest_python_that_the_package_takes():
     assert tomllib.loads(text("pyproject.toml"))["project"]["requires-python"] == f">={versions[0]}"
 
 
-@pytest.mark.parametrize("command", ["benchmarks", "benchmarks.where", "benchmarks.imports", "benchmarks.compare_onnx"])
+BENCHMARKS = [
+    "benchmarks",
+    *(f"benchmarks.{name}" for name in ("where", "imports", "compare_onnx", "networks", "keras_applications")),
+]
+
+
+@pytest.mark.parametrize("command", BENCHMARKS)
 def test_benchmarks_begin(command):
     """They are not run here, but what they import is there."""
     code = f"import importlib; importlib.import_module({command + ('.__main__' if command == 'benchmarks' else '')!r})"
