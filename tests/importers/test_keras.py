@@ -235,7 +235,7 @@ BRANCHES = [
     (changed("stem", "Conv2D", filters=-1), ("stem (Conv2D): filters: expected a whole number",)),
     (changed("stem", "Conv2D", use_bias=False), ("stem (Conv2D): expected arrays kernel", "found")),
     (changed("stem", "Conv2D", data_format="channels_first"), ("data_format: expected channels_last",)),
-    (changed("stem", "Conv2D", activation="gelu"), ("stem (Conv2D): activation: expected one of", "gelu")),
+    (changed("stem", "Conv2D", activation="exponential"), ("stem (Conv2D): activation: expected one of", "exponential")),
     (changed("stem", "Conv2D", padding="causal"), ("padding: expected 'valid' or 'same', found 'causal'",)),
     (changed("mixed", "Concatenate", axis=1), ("mixed (Concatenate)", "expected the last axis")),
     (lambda layers, c: c["layers"].remove(layers["stem"]), ("stem: read by a layer or as an output, but no layer makes it",)),
