@@ -86,7 +86,7 @@ def relevance(name: str, method: str) -> np.ndarray:
         if isinstance(module, ACTIVATIONS):
             return rules.Pass()
         if isinstance(module, (nn.AdaptiveAvgPool2d, nn.AvgPool2d)):
-            return rules.Norm(stabilizer=TINY)
+            return rules.Norm(stabilizer=eps_sum)
         if isinstance(module, nn.BatchNorm2d):
             return None if module.eps == 0 else rules.Epsilon(eps_sum)  # Zennit's canoniser leaves eps = 0
         if not isinstance(module, (nn.Conv2d, nn.Linear)):
@@ -119,12 +119,12 @@ def _canonizer(net):
 
 
 def _find_dense(net, x):
-    """Marks the layers that see the whole map at one place, which are dense for the paper's composite."""
+    """Marks the layers that see a whole map of several places, which are dense for the paper's composite."""
 
     def hook(module, inputs, output):
-        module.sees_all = isinstance(module, nn.Linear) or (
-            output.shape[2:] == (1, 1) and tuple(module.kernel_size) == tuple(inputs[0].shape[2:])
-        )
+        size = tuple(inputs[0].shape[2:])
+        covers = output.shape[2:] == (1, 1) and tuple(getattr(module, "kernel_size", ())) == size != (1, 1)
+        module.sees_all = isinstance(module, nn.Linear) or covers
 
     handles = [m.register_forward_hook(hook) for m in net.modules() if isinstance(m, (nn.Conv2d, nn.Linear))]
     with torch.no_grad():
@@ -172,7 +172,7 @@ def _replace_functions(net, eps):
         elif kind == "MobileNetV2":
 
             def run(x):
-                pooled = Proportional.apply(lambda a: F.adaptive_avg_pool2d(a, (1, 1)), TINY, module.features(x))
+                pooled = Proportional.apply(lambda a: F.adaptive_avg_pool2d(a, (1, 1)), eps, module.features(x))
                 return module.classifier(torch.flatten(pooled, 1))
         elif kind == "MBConv":
 
@@ -203,7 +203,7 @@ def _functions(eps):
         def run(x, *arguments, **named):
             if not x.requires_grad or isinstance(x, nn.Parameter) or x.ndim != 4:
                 return f(x, *arguments, **named)
-            return Proportional.apply(lambda a: f(a, *arguments, **named), TINY, x)
+            return Proportional.apply(lambda a: f(a, *arguments, **named), eps, x)
 
         return run
 
