@@ -758,7 +758,7 @@ def test_sums_of_something_else_refuse(tmp_path):
     whole = file.read_bytes()
     for broken in (b"", b"no npz", whole[: len(whole) // 2]):
         file.write_bytes(broken)
-        with pytest.raises(lrp.ModelFormatError, match=r"sums.npz: expected the sums of a fit"):
+        with pytest.raises(lrp.ModelFormatError, match=r"sums.npz: not a readable .npz"):
             Fit(NET, source="nine").go_on(file)
     with pytest.raises(ValueError, match="estimator: expected 'relu' or 'linear', got 'sigmoid'"):
         Fit(NET, "sigmoid")
