@@ -25,7 +25,9 @@ from .harness import COLUMNS, run
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m fuzz", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m fuzz", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("format", nargs="+", choices=[*FORMATS, "requests", "all"])
     parser.add_argument("--mutations", type=int, default=10_000, help="for each format; the default is 10000")
     parser.add_argument("--seed", type=int, default=0)

@@ -76,7 +76,7 @@ def protobuf(rng: Random, content: bytes) -> bytes:
     if rng.random() < 0.2:
         return any_bytes(rng, content)
     for _ in range(rng.choice((1, 1, 2))):
-        content = _protobuf(rng, content, 0)
+        content = _protobuf(rng, content, 0) if len(content) < 1 << 23 else content
     return content
 
 
@@ -93,7 +93,11 @@ def _protobuf(rng: Random, content: bytes, depth: int) -> bytes:
         case 0:
             fields[k] = [number, 0, rng.choice(WHOLE)]
         case 1:
-            fields[k] = [number, 2, rng.choice((encoded(rng.choice(STRINGS)), rng.randbytes(9), b"", struct.pack("<f", float("nan"))))]
+            fields[k] = [
+                number,
+                2,
+                rng.choice((encoded(rng.choice(STRINGS)), rng.randbytes(9), b"", struct.pack("<f", float("nan")))),
+            ]
         case 2:
             fields[k][0] = rng.choice((1, 2, 3, 4, 5, 6, 7, 8, 100, rng.randrange(1, 150), (1 << 29) - 1))
         case 3:
@@ -158,7 +162,18 @@ def archive(inner: Mapping[str, Bytes], otherwise: Bytes = npy) -> Bytes:
             with zipfile.ZipFile(io.BytesIO(content)) as opened:
                 small = all(info.file_size < 1 << 24 for info in opened.infolist())  # it may have been broken before
                 members = {name: opened.read(name) for name in opened.namelist() if small}
-        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, ValueError, RuntimeError, KeyError, struct.error, lzma.LZMAError):
+        except (
+            zipfile.BadZipFile,
+            zlib.error,
+            EOFError,
+            OSError,
+            NotImplementedError,
+            ValueError,
+            RuntimeError,
+            KeyError,
+            struct.error,
+            lzma.LZMAError,
+        ):
             return any_bytes(rng, content)
         if not members:
             return any_bytes(rng, content)
@@ -172,7 +187,12 @@ def archive(inner: Mapping[str, Bytes], otherwise: Bytes = npy) -> Bytes:
             entries[k] = name, inner.get(name, otherwise)(rng, member)
         elif way < 0.7:
             names = [n for n, _ in entries]
-            entries[k] = rng.choice(("../x", "/x", "a/../../x", "x\0y", name.upper(), *names, "", "x" * 60_000, "é", "data.pkl", "a\\b", "x/")), member
+            entries[k] = (
+                rng.choice(
+                    ("../x", "/x", "a/../../x", "x\0y", name.upper(), *names, "", "x" * 60_000, "é", "data.pkl", "a\\b", "x/")
+                ),
+                member,
+            )
         elif way < 0.75:
             del entries[k]
         elif way < 0.8:
@@ -193,10 +213,18 @@ def archive(inner: Mapping[str, Bytes], otherwise: Bytes = npy) -> Bytes:
 def _patched(rng: Random, content: bytes) -> bytes:
     """A number in a header of a member, in the directory, or in the record at the end."""
     changed = bytearray(content)
-    marks = {b"PK\x03\x04": (4, 6, 8, 14, 18, 22, 26, 28), b"PK\x01\x02": (4, 6, 8, 10, 16, 20, 24, 28, 30, 32, 42), b"PK\x05\x06": (4, 8, 10, 12, 16, 20)}
+    marks = {
+        b"PK\x03\x04": (4, 6, 8, 14, 18, 22, 26, 28),
+        b"PK\x01\x02": (4, 6, 8, 10, 16, 20, 24, 28, 30, 32, 42),
+        b"PK\x05\x06": (4, 8, 10, 12, 16, 20),
+    }
     for _ in range(rng.choice((1, 1, 2, 3))):
         mark = rng.choice(list(marks))
-        found = [k for k in range(len(content) - 4) if content.startswith(mark, k)] if len(content) < 1 << 16 else [content.rfind(mark)]
+        found = (
+            [k for k in range(len(content) - 4) if content.startswith(mark, k)]
+            if len(content) < 1 << 16
+            else [content.rfind(mark)]
+        )
         if not found or found[0] < 0:
             continue
         at, size = rng.choice(found) + rng.choice(marks[mark]), rng.choice((2, 4))
@@ -267,7 +295,9 @@ def _of_hdf5(rng: Random, file: Any, attributes: Bytes) -> None:
             case 6:
                 attrs.create(name, encoded(rng.choice(STRINGS))[:200].replace(b"\0", b" ") or b"_")
             case 7:
-                attrs.create(name, rng.choice((h5py.Empty("S1"), np.array([b"ab"], "S2"), np.array([b"\xff\xfe"], "S2"), "x" * 60_000)))
+                attrs.create(
+                    name, rng.choice((h5py.Empty("S1"), np.array([b"ab"], "S2"), np.array([b"\xff\xfe"], "S2"), "x" * 60_000))
+                )
             case _:
                 attrs[f"{name}0"] = ["x"]
                 del attrs[name]
@@ -283,7 +313,9 @@ def _of_hdf5(rng: Random, file: Any, attributes: Bytes) -> None:
         case 1:
             file[target] = h5py.ExternalLink(rng.choice(("/etc/passwd", "../x.h5", "file.h5")), "/")
         case 2:
-            file.create_dataset(target, tuple(rng.choice((1, 3, 1 << 20, 1 << 40)) for _ in range(rng.randrange(1, 5))), "f4", chunks=True)
+            file.create_dataset(
+                target, tuple(rng.choice((1, 3, 1 << 20, 1 << 40)) for _ in range(rng.randrange(1, 5))), "f4", chunks=True
+            )
         case 3:
             file.create_dataset(target, data=old.astype(rng.choice(("f2", "f8", ">f4", "i8", "u1", "?", "c8", "S4"))))
         case 4:
@@ -299,7 +331,10 @@ def _of_hdf5(rng: Random, file: Any, attributes: Bytes) -> None:
             file.create_dataset(target, data=changed)
         case 8:
             size = max(1, old.size)
-            file.create_dataset(target, data=np.resize(old, size * rng.choice((1, 2))).reshape(rng.choice(((-1,), (1, -1), (-1, 1), (1, 1, -1)))))
+            file.create_dataset(
+                target,
+                data=np.resize(old, size * rng.choice((1, 2))).reshape(rng.choice(((-1,), (1, -1), (-1, 1), (1, 1, -1)))),
+            )
         case 9:
             file.create_dataset(target, data=old, chunks=True if old.ndim else None, compression=rng.choice(("gzip", "lzf")) if old.ndim else None,
                                 shuffle=bool(old.ndim), fletcher32=bool(old.ndim))  # fmt: skip
@@ -452,14 +487,37 @@ def _of_sqlite(rng: Random, connection: sqlite3.Connection) -> None:
     table = rng.choice(tables)
     columns = [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
     column = rng.choice(columns)
-    odd = rng.choice((None, 0, -1, 1.5, float("inf"), b"\xff", b"", "x", "", "NaN", "é", 1 << 62, "[" * 100_000, "{}", "[]", "1", "null", *NUMBERS[:12]))
+    odd = rng.choice(
+        (
+            None,
+            0,
+            -1,
+            1.5,
+            float("inf"),
+            b"\xff",
+            b"",
+            "x",
+            "",
+            "NaN",
+            "é",
+            1 << 62,
+            "[" * 100_000,
+            "{}",
+            "[]",
+            "1",
+            "null",
+            *NUMBERS[:12],
+        )
+    )
     match rng.randrange(8):
         case 0 | 1 | 2:
             connection.execute(f"UPDATE OR REPLACE {table} SET {column} = ?", (odd,))
         case 3:
             [(key,)] = connection.execute("SELECT key FROM meta ORDER BY random() LIMIT 1").fetchall() or [("x",)]
             [(value,)] = connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchall() or [("1",)]
-            connection.execute("UPDATE meta SET value = ? WHERE key = ?", (json_text(rng, str(value).encode()).decode("utf-8", "replace"), key))
+            connection.execute(
+                "UPDATE meta SET value = ? WHERE key = ?", (json_text(rng, str(value).encode()).decode("utf-8", "replace"), key)
+            )
         case 4:
             connection.execute(f"DROP TABLE {table}")
         case 5:

@@ -190,12 +190,18 @@ def _onnx_way(rng: Random, content: bytes) -> bytes:
 
 
 def _attributes(rng: Random, content: bytes) -> bytes:
-    return mutators.json_text(rng, content) if content[:1] in b"{[" else mutators.encoded(rng.choice(mutators.STRINGS)).replace(b"\0", b"")
+    return (
+        mutators.json_text(rng, content)
+        if content[:1] in b"{["
+        else mutators.encoded(rng.choice(mutators.STRINGS)).replace(b"\0", b"")
+    )
 
 
 _hdf5 = containers.hdf5(_attributes)
 _npz = containers.archive({})
-_keras_archive = containers.archive({"config.json": mutators.json_text, "metadata.json": mutators.json_text, "model.weights.h5": _hdf5})
+_keras_archive = containers.archive(
+    {"config.json": mutators.json_text, "metadata.json": mutators.json_text, "model.weights.h5": _hdf5}
+)
 _partial = containers.archive({"state.npy": mutators.npy})
 
 FORMATS: dict[str, Format] = {

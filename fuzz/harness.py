@@ -41,7 +41,7 @@ class Answer:
     def kind(self) -> str:
         """Findings of the same kind are the same defect, as far as can be seen: numbers and names are left out."""
         head = self.what.split(": ")[:2] if not self.what.startswith("memory") else [self.what[:40]]
-        return re.sub(r"0x[0-9a-f]+", "", ": ".join(head))
+        return re.sub(r"0x[0-9a-f]+|[\d,]+ characters", "", ": ".join(head))
 
 
 class Child:
@@ -84,7 +84,13 @@ class Child:
             self.buffer = b""
             command = [sys.executable, "-m", "fuzz.child", self.name, str(self.seed), self.folder.name, str(theirs)]
             path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-            environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "LRP_NUM_THREADS": "1", "PYTHONPATH": path, "TMPDIR": f"{self.folder.name}/tmp"}
+            environment = {
+                **os.environ,
+                "OPENBLAS_NUM_THREADS": "1",
+                "LRP_NUM_THREADS": "1",
+                "PYTHONPATH": path,
+                "TMPDIR": f"{self.folder.name}/tmp",
+            }
             self.errors = tempfile.TemporaryFile()
             self.process = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=self.errors, pass_fds=[theirs], env=environment,
@@ -170,7 +176,9 @@ class Report:
 COLUMNS = ("format", "inputs", "read", "refused", "bad", "kinds", "slowest, s", "memory, MiB")
 
 
-def run(name: str, mutations: int, seed: int, out: Path | None = None, tick: Callable[[], Any] = lambda: None, first: int = 0) -> Report:
+def run(
+    name: str, mutations: int, seed: int, out: Path | None = None, tick: Callable[[], Any] = lambda: None, first: int = 0
+) -> Report:
     """Read so many broken files of a format. The first input of each kind of finding is made small and kept in `out`."""
     report = Report(name)
     with Child(name, seed) as child:

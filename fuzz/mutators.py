@@ -121,7 +121,9 @@ def tokens(rng: Random, content: bytes) -> bytes:
             case 6:
                 found[k] = encoded(rng.choice(STRINGS) if rng.random() < 0.5 else f'"{rng.choice(STRINGS)}"')
             case 7:
-                found[k] = rng.choice((b"{", b"}", b"[", b"]", b"<", b">", b":", b",", b'"', b"'", b"\\", b"#", b"\n", b"&", b"\xff"))
+                found[k] = rng.choice(
+                    (b"{", b"}", b"[", b"]", b"<", b">", b":", b",", b'"', b"'", b"\\", b"#", b"\n", b"&", b"\xff")
+                )
             case 8:
                 lines = b"".join(found).split(b"\n")
                 i, j = rng.randrange(len(lines)), rng.randrange(len(lines))
@@ -195,10 +197,21 @@ def json_text(rng: Random, content: bytes) -> bytes:
     if way < 0.3:
         return tokens(rng, content)
     if way < 0.33:
-        return rng.choice((b"[" * 100_000, b'{"a":' * 100_000, b"[1e400]", b"9" * 5000, b"NaN", b'{"a":1,"a":2}', encoded('"\ud800"'), b"\xef\xbb\xbf{}"))
+        return rng.choice(
+            (
+                b"[" * 100_000,
+                b'{"a":' * 100_000,
+                b"[1e400]",
+                b"9" * 5000,
+                b"NaN",
+                b'{"a":1,"a":2}',
+                encoded('"\ud800"'),
+                b"\xef\xbb\xbf{}",
+            )
+        )
     try:
         value = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):  # it was broken before
         return tokens(rng, content)
     return json.dumps(json_value(rng, value), ensure_ascii=rng.random() < 0.7).encode("utf-8", "surrogatepass")
 
@@ -276,7 +289,18 @@ def npy(rng: Random, content: bytes) -> bytes:
         return any_bytes(rng, content)
     size = int.from_bytes(content[8:10], "little")
     body = content[10 + size :]
-    shape = rng.choice(([rng.choice(WHOLE) for _ in range(rng.randrange(1, 6))], [1 << 29], [1 << 33], [0, 1 << 40], [2] * 70, [1] * 33, [True], [1.5]))
+    shape = rng.choice(
+        (
+            [rng.choice(WHOLE) for _ in range(rng.randrange(1, 6))],
+            [1 << 29],
+            [1 << 33],
+            [0, 1 << 40],
+            [2] * 70,
+            [1] * 33,
+            [True],
+            [1.5],
+        )
+    )
     text = rng.choice((
         f"{{'descr': {rng.choice(DTYPES)!r}, 'fortran_order': False, 'shape': (3,), }}",
         f"{{'descr': '<f4', 'fortran_order': {rng.choice((True, 1, None, []))}, 'shape': {tuple(shape)}, }}",
@@ -289,7 +313,9 @@ def npy(rng: Random, content: bytes) -> bytes:
     header = encoded(text) + b"\n"
     version = rng.choice((1, 1, 1, 2, 3, 0, 4, 255))
     length = len(header) if rng.random() < 0.9 else rng.choice(WHOLE) % 65536
-    head = b"\x93NUMPY" + bytes([version, rng.choice((0, 0, 0, 1))]) + (length % (1 << 16)).to_bytes(2 if version == 1 else 4, "little")
+    head = (
+        b"\x93NUMPY"
+        + bytes([version, rng.choice((0, 0, 0, 1))])
+        + (length % (1 << 16)).to_bytes(2 if version == 1 else 4, "little")
+    )
     return head + header + body * rng.choice((1, 1, 1, 0))
-
-

@@ -2,6 +2,7 @@
 
 import numpy as np
 import onnx
+from google.protobuf.message import DecodeError
 from onnx import TensorProto, helper, numpy_helper
 
 GIANT = (0, -1, 1, 2, 3, 7, 64, 65535, 1 << 16, 1 << 20, 1 << 31, (1 << 31) - 1, 1 << 40, (1 << 62), -(1 << 62), (1 << 63) - 1)
@@ -265,7 +266,10 @@ def mutated(rng, content):
         for f in mutations:
             content = f(rng, content) if len(content) > 64 else content
     else:
-        model = onnx.ModelProto.FromString(content)
+        try:
+            model = onnx.ModelProto.FromString(content)
+        except DecodeError:  # it was broken before
+            return _bits(rng, content)
         mutations = [rng.choice(OF_STRUCTURE) for _ in range(rng.choice((1, 1, 2, 3)))]
         for f in mutations:
             try:

@@ -24,12 +24,61 @@ from .mutators import NUMBERS, STRINGS, any_bytes, encoded, json_text
 from .seeds import ROOT, photograph
 
 STATUSES = (200, 400, 403, 404, 408, 409, 410, 411, 413, 414, 415, 431, 501, 505)
-HEADERS = (b"Content-Security-Policy: default-src 'self'", b"X-Content-Type-Options: nosniff", b"Cross-Origin-Resource-Policy: same-origin")
+HEADERS = (
+    b"Content-Security-Policy: default-src 'self'",
+    b"X-Content-Type-Options: nosniff",
+    b"Cross-Origin-Resource-Policy: same-origin",
+)
 HOSTS = ("evil.example", "127.0.0.1", "127.0.0.1:80", "localhost:{port}", "[::1]:{port}", "127.0.0.1:{port}.evil.example", "evil@127.0.0.1:{port}",
          "127.0.0.1:{port}\x00", " 127.0.0.1:{port}", "2130706433:{port}", "", "127.0.0.1:{port}/", "http://127.0.0.1:{port}")  # fmt: skip
-PATHS = ("/..", "/../../etc/passwd", "//", "/%2e%2e/", "/photo/", "/?x", "*", "http://127.0.0.1/", "/page.js%00", "/PAGE.JS", "", "/" + "a" * 70_000, "/é", "/\x00")
-METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "TRACE", "CONNECT", "PATCH", "get", "GE T", "", "X" * 70_000, "_send", "send_error")
-VERSIONS = ("HTTP/1.0", "HTTP/1.1", "HTTP/2.0", "HTTP/0.9", "HTTP/9.9", "HTTP/1", "http/1.1", "HTTP/1.1.1", "HTTP/-1.1", "HTTP/1e9.0", "HTTP/99999999999.1", "", "X")
+PATHS = (
+    "/..",
+    "/../../etc/passwd",
+    "//",
+    "/%2e%2e/",
+    "/photo/",
+    "/?x",
+    "*",
+    "http://127.0.0.1/",
+    "/page.js%00",
+    "/PAGE.JS",
+    "",
+    "/" + "a" * 70_000,
+    "/é",
+    "/\x00",
+)
+METHODS = (
+    "GET",
+    "HEAD",
+    "POST",
+    "PUT",
+    "DELETE",
+    "OPTIONS",
+    "TRACE",
+    "CONNECT",
+    "PATCH",
+    "get",
+    "GE T",
+    "",
+    "X" * 70_000,
+    "_send",
+    "send_error",
+)
+VERSIONS = (
+    "HTTP/1.0",
+    "HTTP/1.1",
+    "HTTP/2.0",
+    "HTTP/0.9",
+    "HTTP/9.9",
+    "HTTP/1",
+    "http/1.1",
+    "HTTP/1.1.1",
+    "HTTP/-1.1",
+    "HTTP/1e9.0",
+    "HTTP/99999999999.1",
+    "",
+    "X",
+)
 NAMES = ("X-Model", "X-Page", "X-Token", "Origin", "Host", "Content-Length", "Content-Type", "Transfer-Encoding", "Expect", "Connection", "Upgrade",
          "Content-Encoding", "Range", "Cookie", "X" * 70_000, "A b", "", "é", "\x00")  # fmt: skip
 VALUES = ("lenet5-mnist", "../../etc", "%2e%2e%2f", "%ff%fe", "%ud800", "<img src=x onerror=alert(1)>", "chunked", "gzip", "100-continue", "close",
@@ -87,7 +136,12 @@ class Serving:
         lines = {"Host": self.host.decode()}
         if method == "POST":
             kind = "application/octet-stream" if path == "/photo" else "application/json"
-            lines |= {"Origin": f"http://{self.host.decode()}", "X-Token": self.token.decode(), "X-Page": "fuzz", "Content-Type": kind}
+            lines |= {
+                "Origin": f"http://{self.host.decode()}",
+                "X-Token": self.token.decode(),
+                "X-Page": "fuzz",
+                "Content-Type": kind,
+            }
             lines["Content-Length"] = str(len(body))
         lines |= {name.replace("_", "-"): value for name, value in changes.items()}
         head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
@@ -115,7 +169,9 @@ def good(server: Serving) -> list[tuple[bytes, bytes, str]]:
     with suppress(KeyError, TypeError, StopIteration):
         question["groups"] = next(preset for preset in choices["presets"] if "groups" in preset)["groups"]
     text = json.dumps(question).encode()
-    found = [(server.request("GET", path), b"", "") for path in ("/", "/models", "/choices", "/example", "/page.js", "/icon.svg")]
+    found = [
+        (server.request("GET", path), b"", "") for path in ("/", "/models", "/choices", "/example", "/page.js", "/icon.svg")
+    ]
     for path, body, kind in (("/photo", opened.getvalue(), "picture"), ("/explain", text, "json"), ("/numbers", text, "json")):
         whole = server.request("POST", path, body)
         found += [(whole[: -len(body)], body, kind)] * 3
@@ -143,7 +199,14 @@ def mutated(rng: Random, server: Serving, known: list[tuple[bytes, bytes, str]])
             case 3:
                 lines[k] = b"Host: " + encoded(rng.choice(HOSTS).format(port=server.port))
             case 4:
-                lines.insert(k, encoded(f"Origin: {rng.choice(('null', 'http://evil.example', 'http://' + rng.choice(HOSTS)))}".format(port=server.port)))
+                lines.insert(
+                    k,
+                    encoded(
+                        f"Origin: {rng.choice(('null', 'http://evil.example', 'http://' + rng.choice(HOSTS)))}".format(
+                            port=server.port
+                        )
+                    ),
+                )
             case 5:
                 lines[k] = lines[k].partition(b":")[0] + b": " + encoded(value)
             case 6:
@@ -181,7 +244,12 @@ def judged(server: Serving, request: bytes) -> Answer:
             wrong = f"headers: {missing[0].decode()} is missing from {first[:80]!r}"
         elif head.count(b"\r\n\r\n") or len(re.findall(rb"(?i)content-length", head)) != 1:
             wrong = "headers: not one length"
-        elif server.token in answer and (status[1] != b"200" or b"Host: " + server.host not in request and b"localhost:" not in request and b"[::1]:" not in request):
+        elif server.token in answer and (
+            status[1] != b"200"
+            or b"Host: " + server.host not in request
+            and b"localhost:" not in request
+            and b"[::1]:" not in request
+        ):
             wrong = "token: given to who must not have it"
         elif status[1] == b"200" and asked.startswith(b"POST") and server.token not in request:
             wrong = "token: not asked for"

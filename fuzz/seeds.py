@@ -148,7 +148,9 @@ def write_keras_3() -> None:
     KERAS_3.mkdir(parents=True)
     nets = ("activations", "branches", "nested", "separable", "normalised")
     environment = {**os.environ, "KERAS_BACKEND": "numpy"}
-    subprocess.run([sys.executable, str(KERAS_2 / "write.py"), str(KERAS_3), *nets], env=environment, capture_output=True, check=False)
+    subprocess.run(
+        [sys.executable, str(KERAS_2 / "write.py"), str(KERAS_3), *nets], env=environment, capture_output=True, check=False
+    )
 
 
 def keras(*endings: str, beside: str = "") -> list[Files]:
@@ -183,7 +185,10 @@ def state_dict() -> dict[str, np.ndarray[Any, Any]]:
 def safetensors() -> list[Files]:
     from safetensors.numpy import save
 
-    return [{"net.safetensors": save(state_dict())}, {"net.safetensors": save({f"module.{k}": v for k, v in state_dict().items()})}]
+    return [
+        {"net.safetensors": save(state_dict())},
+        {"net.safetensors": save({f"module.{k}": v for k, v in state_dict().items()})},
+    ]
 
 
 def npz(name: str, compressed: bool = False, **arrays: Any) -> Files:
@@ -250,7 +255,15 @@ def results() -> list[Files]:
     from lrp_toolbox.experiments.store import Found, Row, Store
 
     columns = ("inside", "total", "box", "image", "inside_channels", "total_channels", "logit")
-    told = {"version": "0", "commit": "c", "code": "d", "packages": "numpy 2", "python": "3.11", "machine": "x", "command": "lrp"}
+    told = {
+        "version": "0",
+        "commit": "c",
+        "code": "d",
+        "packages": "numpy 2",
+        "python": "3.11",
+        "machine": "x",
+        "command": "lrp",
+    }
     settings = {"dataset": "voc val", "model": "small", "methods": ["uniform", "z"], "fit": None}
 
     def write(folder: Path) -> None:
@@ -292,7 +305,12 @@ VOC_XML = """<annotation>
 
 def voc() -> list[Files]:
     annotations = {
-        "000001": {"width": 20, "height": 15, "person_boxes_complete": False, "objects": [["cat", 2, 3, 11, 12], ["person", 1, 1, 20, 15]]},
+        "000001": {
+            "width": 20,
+            "height": 15,
+            "person_boxes_complete": False,
+            "objects": [["cat", 2, 3, 11, 12], ["person", 1, 1, 20, 15]],
+        },
         "000002": {"width": 20, "height": 15, "person_boxes_complete": True, "objects": []},
     }
     photos = {f"JPEGImages/{name}.jpg": _jpeg() for name in annotations}
@@ -316,7 +334,9 @@ def imagenet() -> list[Files]:
 
     synsets = b"n01440764 tench, Tinca tinca\nn01443537 goldfish, Carassius auratus\nn02112137 chow, chow chow\n"
     table = b"file,label,synset,orig_w,orig_h,xmin,ymin,xmax,ymax\n"
-    table += b"val_1.JPEG,2,n02112137,20,15,3,2,12,9\nval_2.JPEG,0,n01440764,20,15,0,0,19,14\nval_2.JPEG,0,n01440764,20,15,1,1,3,3\n"
+    table += (
+        b"val_1.JPEG,2,n02112137,20,15,3,2,12,9\nval_2.JPEG,0,n01440764,20,15,0,0,19,14\nval_2.JPEG,0,n01440764,20,15,1,1,3,3\n"
+    )
     xml = "<annotation><size><width>20</width><height>15</height></size><object><name>n01440764</name><bndbox><xmin>2</xmin><ymin>0"
     xml = f"{xml}</ymin><xmax>11</xmax><ymax>12</ymax></bndbox></object></annotation>"
     photos = {f"images/val_{k}.JPEG": _jpeg() for k in (1, 2)}
@@ -326,7 +346,12 @@ def imagenet() -> list[Files]:
            for c in (False, True)]  # fmt: skip
     folder = "ILSVRC/Annotations/CLS-LOC/val"
     made = [{"boxes.csv": table, "synset_words.txt": synsets, **photos}]
-    made += [{f"{folder}/val_{k}.xml": xml.encode() for k in (1, 2)} | {"ILSVRC2012_devkit_t12/data/meta.mat": k["meta.mat"]} | photos for k in kit]
+    made += [
+        {f"{folder}/val_{k}.xml": xml.encode() for k in (1, 2)}
+        | {"ILSVRC2012_devkit_t12/data/meta.mat": k["meta.mat"]}
+        | photos
+        for k in kit
+    ]
     return made
 
 
@@ -351,7 +376,10 @@ def photographs() -> list[Files]:
     many += [(rgb, "TIFF", {"compression": c}) for c in ("tiff_lzw", "tiff_adobe_deflate", "packbits", "jpeg", "zstd", "lzma")]
     many += [(grey.convert("1"), "TIFF", {"compression": c}) for c in ("group3", "group4")]
     found = [{"photo": _saved(*one)} for one in many]
-    found += [{"photo": (ROOT / "models" / name).read_bytes()} for name in ("lenet5-mnist/example.png", "vgg16-voc/cat-and-person.jpg")]
+    found += [
+        {"photo": (ROOT / "models" / name).read_bytes()}
+        for name in ("lenet5-mnist/example.png", "vgg16-voc/cat-and-person.jpg")
+    ]
     real = sorted((DATA / "photos").glob("*.JPEG"))[:2] if (DATA / "photos").is_dir() else []
     return [*found, *({"photo": file.read_bytes()} for file in real)]
 
@@ -377,7 +405,9 @@ def large_photographs() -> list[Files]:
         rows = b"".join([*(packer.compress(row) for _ in range(side)), packer.flush()])
         extra = chunk(b"PLTE", bytes(range(48))) + chunk(b"tRNS", b"\x10" * 4) if kind == 3 else b""
         head = struct.pack(">IIBBBBB", side, side, depth, kind, 0, 0, 0)
-        found.append({"photo": b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + extra + chunk(b"IDAT", rows) + chunk(b"IEND", b"")})
+        found.append(
+            {"photo": b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + extra + chunk(b"IDAT", rows) + chunk(b"IEND", b"")}
+        )
     return found
 
 

@@ -38,6 +38,7 @@ from .modules import Module, with_ties
 from .modules.container import Branches, Graph, Sequential
 from .modules.pooling import Ties
 from .rules import Rule
+from .text import shortened
 
 FORMAT = 1
 Logits = Literal["independent", "exclusive"]
@@ -51,6 +52,9 @@ TYPES: dict[str, type[Module]] = {
 
 class ModelFormatError(ValueError):
     """A model file that is not what it should be; says which file, where in it, what was expected and what was found."""
+
+    def __init__(self, message: str):
+        super().__init__(shortened(message))
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -267,7 +271,7 @@ def read_json(file: Path) -> dict[str, Any]:
     content = read_at_most(file, MAX_TEXT)
     try:
         spec = json.loads(content)
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # also of a number of more digits than Python reads
         raise ModelFormatError(f"{file}: expected JSON: {error}") from error
     if not isinstance(spec, dict):
         raise ModelFormatError(f"{file}: expected an object, found {type(spec).__name__}")
@@ -341,7 +345,7 @@ def opened_npz(file: Path) -> Iterator[StoredArrays]:
         if len(set(names)) < len(names) or not all(name.endswith(".npy") and len(name) <= MAX_NAME for name in names):
             raise ModelFormatError(f"{file}: expected a .npz with one .npy for each name, found {brief(names[:3])}")
         if not all(member.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for member in members):
-            raise ModelFormatError(f"{file}: expected a .npz as NumPy writes it, found members that are compressed in another way")
+            raise ModelFormatError(f"{file}: expected a .npz as NumPy writes it, found another kind of compression")
         size, most = sum(member.file_size for member in members), max(SMALL, INFLATED * os.fstat(opened.fileno()).st_size)
         if size > most:
             raise ModelFormatError(f"{file}: expected at most {most:,} bytes of arrays in a file of its size, found {size:,}")
@@ -377,7 +381,8 @@ def _header(opened: IO[bytes], where: str) -> tuple[tuple[int, ...], bool, np.dt
         warnings.simplefilter("ignore")  # about Python 2, whose headers are right, and about text that is refused here
         shape, fortran, dtype = np.lib.format.read_array_header_2_0(whole, max_header_size=HEADER)
     if len(text) < length or dtype.hasobject or not all(type(n) is int and n >= 0 for n in shape):
-        raise ModelFormatError(f"{where}: not readable: expected the header of an array of numbers, found {brief(text.rstrip())}")
+        found = brief(text.rstrip())
+        raise ModelFormatError(f"{where}: not readable: expected the header of an array of numbers, found {found}")
     return shape, fortran, dtype
 
 

@@ -1,4 +1,4 @@
-"""Tables of text, as the command and the ledger print them."""
+"""Tables of text, as the command and the ledger print them, and messages that can be read."""
 
 from __future__ import annotations
 
@@ -11,3 +11,12 @@ def table(rows: Sequence[Sequence[str]], left: int, gap: str = "  ") -> str:
     pads = [str.ljust if k < left else str.rjust for k in range(len(widths))]
     lines = (gap.join(pad(cell, width) for pad, cell, width in zip(pads, row, widths, strict=True)) for row in rows)
     return "\n".join(line.rstrip() for line in lines)
+
+
+LONGEST = 4000  # characters of a message
+
+
+def shortened(message: str) -> str:
+    """A message, without its middle if it is too long to be read: a file may hold names and lists of any length."""
+    half = LONGEST // 2
+    return message if len(message) <= LONGEST else f"{message[:half]} … {message[-half:]}"

@@ -88,7 +88,7 @@ def _by_method(store: Store, methods: Sequence[str], items: Collection[str]) -> 
         raise ValueError(f"{store.folder}: nothing is measured of the images that are asked for")
     for method in methods:
         if pairs[method] != pairs[methods[0]]:
-            raise ValueError(f"{store.folder}: expected the same pairs of image and class for each method, found others for {method}")
+            raise ValueError(f"{store.folder}: expected the same images and classes for each method, found others for {method}")
     values = {method: np.array([row[3:] for row in found[method]], float) for method in methods}
     for k, column in enumerate(store.columns):
         if column in PIXELS and not all(np.all((of[:, k] >= 0) & (of[:, k] < 1 << 53)) for of in values.values()):

@@ -4,8 +4,8 @@
     items     one row for every image that is done, and the seconds that it took
     rows      one row for each image × class × method
 
-If a process is killed, the next one goes on with its file. Two processes may write to one file at once. Each shard of a run has a
-file of its own in the same folder. All of them are read as one. What is read is checked: a file may be broken, or not be ours.
+If a process is killed, the next one goes on with its file. Two processes may write to one file at once. Each shard of a run has
+a file of its own in the same folder. All of them are read as one. What is read is checked: a file may be broken, or not ours.
 """
 
 from __future__ import annotations
