@@ -44,6 +44,8 @@ def main() -> int:
             else:
                 report = run(name, asked.mutations, asked.seed, asked.out, bar.update, asked.first)
         reports.append(report)
+        for what in report.unmade:
+            print(f"{name}, mutation {what}: could not be made")
         for kind, (k, answer) in report.findings.items():
             print(f"{name}, mutation {k} of seed {asked.seed}: {kind}\n    {answer.what}", flush=True)
     print(text.table([COLUMNS, *(report.row() for report in reports)], left=1))

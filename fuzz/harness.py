@@ -30,7 +30,7 @@ START = 120.0  # for a process to begin
 
 @dataclass(frozen=True)
 class Answer:
-    """What came of one input: "read", "refused", or "finding", of which `what` says what it is."""
+    """What came of one input: "read", "refused", or "finding", of which `what` says what it is; "unmade" if there was none."""
 
     outcome: str
     what: str
@@ -67,8 +67,10 @@ class Child:
         assert process.stdin is not None
         process.stdin.write(json.dumps(question).encode() + b"\n")
         process.stdin.flush()
-        if self._line(START) is None:
-            raise RuntimeError(f"{self.name}: {str(question)[:100]}: the input was not made: {self._said()}")
+        if self._line(HANG) is None:
+            said = self._said()
+            self._end()
+            return Answer("unmade", said.strip().rpartition("\n")[2])
         found = self._line(HANG)
         if found is None:
             return self._died()
@@ -145,7 +147,10 @@ class Child:
 
 @dataclass
 class Report:
-    """What came of all mutations of a format. `findings` has the first of each kind: its number, and the answer."""
+    """What came of all mutations of a format. `findings` has the first of each kind: its number, and the answer.
+
+    `unmade` are mutations that this harness itself could not make; they do not count as inputs.
+    """
 
     name: str
     inputs: int = 0
@@ -155,8 +160,12 @@ class Report:
     slowest: float = 0.0
     memory: int = 0
     findings: dict[str, tuple[int, Answer]] = field(default_factory=dict)
+    unmade: list[str] = field(default_factory=list)
 
     def add(self, k: int, answer: Answer) -> None:
+        if answer.outcome == "unmade":
+            self.unmade.append(f"{k}: {answer.what}")
+            return
         self.inputs += 1
         self.slowest, self.memory = max(self.slowest, answer.seconds), max(self.memory, answer.memory)
         match answer.outcome:

@@ -118,20 +118,24 @@ class Store:
         if self.file in self.files():
             self._require_same_code()
         connection = _connect(self.file)
+        made = False
         try:
-            self._begin(connection)
+            made = self._begin(connection)
             for file in self.files():  # again, now that the file is there: two runs may begin at the same time
                 self._require_same_settings(file)
             self._require_same_code()
         except BaseException:
+            if made:
+                self._undo(connection)
             connection.close()
             raise
         return Writer(connection, len(self.columns), self.file)
 
-    def _begin(self, connection: sqlite3.Connection) -> None:
-        """Make the tables, and enter settings and provenance, if there are none."""
+    def _begin(self, connection: sqlite3.Connection) -> bool:
+        """Make the tables, and enter settings and provenance, if there are none; whether there were none."""
         columns = "".join(f"{column} REAL, " for column in self.columns)
         with _writing(self.file, connection):
+            made = not connection.execute("SELECT 1 FROM sqlite_schema").fetchone()
             for statement in (
                 "meta (key TEXT PRIMARY KEY, value TEXT NOT NULL)",
                 "items (item TEXT PRIMARY KEY, seconds REAL NOT NULL)",
@@ -141,6 +145,14 @@ class Store:
             meta = {"format": FORMAT, "settings": self.settings, **self.provenance}
             values = [(key, json.dumps(value, ensure_ascii=False)) for key, value in meta.items()]
             connection.executemany("INSERT OR IGNORE INTO meta VALUES (?, ?)", values)
+        return made
+
+    def _undo(self, connection: sqlite3.Connection) -> None:
+        """Take the tables away that this run has made, if they are empty: their settings must not be in the way of others."""
+        with _writing(self.file, connection):
+            if not connection.execute("SELECT 1 FROM items").fetchone():
+                for table in TABLES:
+                    connection.execute(f"DROP TABLE {table}")
 
     def _require_same_settings(self, file: Path) -> None:
         meta = _meta(file)
