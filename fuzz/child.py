@@ -60,13 +60,15 @@ class Place:
 
     def written(self) -> list[str]:
         """What a reader has written, changed or removed; it is taken back."""
-        after = self._there()
-        found = sorted(str(path) for path, _ in self.before ^ after)
+        found = sorted({str(path) for path, _ in self.before ^ self._there()})
         if found:
-            shutil.rmtree(self.folder)
-            self.folder.mkdir()
-            self.given.setup(self.folder)
-            self.files = {}
+            for name in found:
+                path = self.folder.parent / name
+                if path.is_dir():
+                    shutil.rmtree(path)
+                elif path.exists():
+                    path.unlink()
+            self.files = {}  # what was changed or removed is written anew
         return [name for name in found if not name.endswith(self.given.may_write or ("\0",))]
 
     def _there(self) -> set[tuple[Path, int]]:

@@ -260,7 +260,7 @@ def hdf5(attributes: Bytes = json_text) -> Bytes:
             with h5py.File(opened, "r+") as file:
                 for _ in range(rng.choice((1, 1, 2))):
                     _of_hdf5(rng, file, attributes)
-        except (OSError, ValueError, KeyError, RuntimeError, TypeError, OverflowError, AttributeError):
+        except (OSError, ValueError, KeyError, RuntimeError, TypeError, OverflowError, AttributeError, MemoryError):
             return any_bytes(rng, content)  # what HDF5 itself does not write
         content = opened.getvalue()
         return any_bytes(rng, content) if rng.random() < 0.1 else content

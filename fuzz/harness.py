@@ -50,6 +50,7 @@ class Child:
     def __init__(self, name: str, seed: int):
         self.name, self.seed = name, seed
         self.process: subprocess.Popen[bytes] | None = None
+        self.ended = False  # whether it has closed its channel
 
     def __enter__(self) -> Child:
         return self
@@ -118,6 +119,7 @@ class Child:
         while b"\n" not in self.buffer:
             ready, _, _ = select.select([self.channel], [], [], max(0.0, until - time.monotonic()))
             piece = os.read(self.channel, 1 << 16) if ready else b""
+            self.ended = bool(ready) and not piece
             if not piece:
                 return None
             self.buffer += piece
@@ -127,13 +129,12 @@ class Child:
 
     def _died(self) -> Answer:
         assert self.process is not None
-        try:
-            code = self.process.wait(1)
-            what = f"crash: {signal.Signals(-code).name if code < 0 else f'exit {code}'}"
-        except subprocess.TimeoutExpired:
-            what = "hang"
+        what, seconds = "hang", HANG
+        if self.ended:
+            code = self.process.wait()
+            what, seconds = f"crash: {signal.Signals(-code).name if code < 0 else f'exit {code}'}", 0.0
         self._end()
-        return Answer("finding", what, HANG)
+        return Answer("finding", what, seconds)
 
     def _end(self) -> None:
         if self.process is not None:

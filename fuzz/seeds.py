@@ -358,7 +358,7 @@ def imagenet() -> list[Files]:
 def photographs() -> list[Files]:
     """PNG, JPEG, TIFF, GIF and WebP with all that they have: palettes, 16 bits, transparency, several frames, EXIF."""
     rgb = photograph()
-    grey, wide = rgb.convert("L"), Image.fromarray((np.asarray(rgb.convert("L"), np.uint16) * 257))
+    grey, wide = rgb.convert("L"), Image.fromarray(np.asarray(rgb.convert("L"), np.uint16) * 257)
     clear = rgb.copy()
     clear.putalpha(grey)
     palette = rgb.quantize(16)

@@ -317,7 +317,7 @@ class StoredArrays:
     def read(self, name: str) -> Array:
         """An array. Raises ModelFormatError if it is not there, or is not what its header says."""
         if name not in self.names:
-            raise ModelFormatError(f"{self.file}: no array {brief(name)}; there are {brief(', '.join(self.names))}")
+            raise ModelFormatError(f"{self.file}: no array {brief(name)}; there are {', '.join(self.names)}")
         with self._opened(name) as opened:
             return _array(opened, self.archive.getinfo(f"{name}.npy").file_size, f"{self.file}: {name}")
 

@@ -355,6 +355,10 @@ def test_lists_and_folders_that_do_not_fit_are_refused(tmp_path):
     voc(folder, name="000007", photographed=False)
     with pytest.raises(DataFormatError, match=r"val\.txt: line 1: 000007: there is no photograph of that name"):
         VOC(folder).items()
+    for name in ("x" * 300, "../Annotations/000005"):  # the first is found by `python -m fuzz voc`
+        voc(folder, listed=f"{name}\n")
+        with pytest.raises(DataFormatError, match=r"val\.txt: line 1: .* there is no .*\.xml"):
+            VOC(folder).items()
     with pytest.raises(FileNotFoundError, match=r"ImageSets: no list of 'test': expected Main/test\.txt or test\.txt"):
         VOC(folder).items("test")
     with pytest.raises(FileNotFoundError, match=r"no annotations: expected annotations\.json or Annotations"):

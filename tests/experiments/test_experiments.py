@@ -296,6 +296,42 @@ def test_files_that_are_no_measurements(tmp_path):
         store(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("UPDATE meta SET value = '[' WHERE key = 'settings'", "meta: expected JSON"),
+        ("UPDATE meta SET value = x'ff'", "meta: expected JSON"),
+        (f"UPDATE meta SET value = '{'[' * 100_000}'", "meta: expected JSON"),
+        ("UPDATE meta SET value = '3' WHERE key = 'settings'", "settings: expected an object, found 3"),
+        ("UPDATE meta SET value = '{\"methods\": 3}' WHERE key = 'settings'", "methods: expected a list of names, found 3"),
+        ("DELETE FROM meta WHERE key = 'code'", "code: expected text, found None"),
+        ("UPDATE items SET item = x'ff'", "items: expected a name and a number of seconds"),
+        ("UPDATE items SET seconds = 'long'", "items: expected a name and a number of seconds"),
+        ("UPDATE rows SET class = x'ff' WHERE class = 'cat'", "rows: expected three names and then numbers"),
+        ("UPDATE rows SET a = 'x'", "rows: expected three names and then numbers"),
+        ("ALTER TABLE rows RENAME COLUMN a TO c", "expected the measurements of an experiment: no such column"),
+        ("DROP TABLE rows", "expected the tables items, meta, rows, found"),
+        ("CREATE TRIGGER t AFTER INSERT ON items BEGIN DELETE FROM rows; END", "expected the tables items, meta, rows, found"),
+        (
+            "ALTER TABLE items RENAME TO old; CREATE VIEW items AS WITH RECURSIVE c(x) AS "
+            "(SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT x AS item, x AS seconds FROM c",  # without an end
+            "expected the tables items, meta, rows, found",
+        ),
+    ],
+)
+def test_measurements_that_are_broken_are_refused(tmp_path, change, message):
+    """What `python -m fuzz results` found."""
+    with store(tmp_path).open() as writer:
+        writer.add(found("x"))
+    with closing(sqlite3.connect(tmp_path / "m.sqlite")) as connection:
+        connection.executescript(change)
+    with pytest.raises(ValueError, match=message) as caught:  # noqa: PT012
+        s = store(tmp_path)
+        s.done(), s.rows(), s.seconds()
+    assert str(tmp_path / "m.sqlite") in str(caught.value)
+    assert len(str(caught.value)) < 1000
+
+
 # ---- Runs that something happens to ----------------------------------------------------------------------------------
 
 ENVIRONMENT = {
@@ -399,7 +435,11 @@ def test_two_runs_at_once_in_one_folder(tiny, whole, tmp_path):
 
 
 def test_two_runs_that_differ_and_begin_at_once_are_not_mixed(tmp_path):
-    first, second, shard = store(tmp_path), store(tmp_path, methods=["flat"]), store(tmp_path, (1, 2), fit="crop", methods=["w2"])
+    first, second, shard = (
+        store(tmp_path),
+        store(tmp_path, methods=["flat"]),
+        store(tmp_path, (1, 2), fit="crop", methods=["w2"]),
+    )
     other_code = store(tmp_path, code="d")
     with first.open() as writer:
         writer.add(found("x"))
