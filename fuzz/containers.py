@@ -460,6 +460,21 @@ def picture(rng: Random, content: bytes) -> bytes:
     return b"".join(parts)
 
 
+# ---- MATLAB ----------------------------------------------------------------------------------------------------------
+
+
+def mat(rng: Random, content: bytes) -> bytes:
+    """The bytes of a .mat, also of what is compressed in it."""
+    if rng.random() < 0.6 or content[128:132] != b"\x0f\0\0\0":
+        return any_bytes(rng, content)
+    try:
+        inner = zlib.decompress(content[136:])
+    except zlib.error:
+        return any_bytes(rng, content)
+    packed = zlib.compress(any_bytes(rng, inner))
+    return content[:132] + struct.pack("<I", len(packed)) + packed
+
+
 # ---- SQLite ----------------------------------------------------------------------------------------------------------
 
 

@@ -242,7 +242,7 @@ FORMATS: dict[str, Format] = {
     ),
     "imagenet": Format(
         seeds.imagenet,
-        [(".csv", 4, mutators.lines), (".xml", 4, mutators.xml), (".txt", 1, mutators.lines), (".mat", 4, mutators.any_bytes)],
+        [(".csv", 4, mutators.lines), (".xml", 4, mutators.xml), (".txt", 1, mutators.lines), (".mat", 4, containers.mat)],
         _imagenet,
         refuses=(DataFormatError,),
     ),

@@ -246,9 +246,7 @@ def judged(server: Serving, request: bytes) -> Answer:
             wrong = "headers: not one length"
         elif server.token in answer and (
             status[1] != b"200"
-            or (b"Host: " + server.host not in request
-            and b"localhost:" not in request
-            and b"[::1]:" not in request)
+            or (b"Host: " + server.host not in request and b"localhost:" not in request and b"[::1]:" not in request)
         ):
             wrong = "token: given to who must not have it"
         elif status[1] == b"200" and asked.startswith(b"POST") and server.token not in request:
