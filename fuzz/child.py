@@ -1,6 +1,7 @@
 """The process that reads broken files, and may crash, hang or be killed: python -m fuzz.child FORMAT SEED FOLDER CHANNEL
 
-Reads a line of JSON for each question: {"k": 7} for the 7th mutation, or {"files": {"name": "base64"}} for these files. Writes
+Reads a line of JSON for each question: {"k": 7} for the 7th mutation,
+or {"files": {"name": "base64"}} for these files. Writes
 lines of JSON to the open file with the number CHANNEL: first "begun", then what came of it, see `Answer` in `harness`.
 """
 

@@ -336,8 +336,14 @@ def _of_hdf5(rng: Random, file: Any, attributes: Bytes) -> None:
                 data=np.resize(old, size * rng.choice((1, 2))).reshape(rng.choice(((-1,), (1, -1), (-1, 1), (1, 1, -1)))),
             )
         case 9:
-            file.create_dataset(target, data=old, chunks=True if old.ndim else None, compression=rng.choice(("gzip", "lzf")) if old.ndim else None,
-                                shuffle=bool(old.ndim), fletcher32=bool(old.ndim))  # fmt: skip
+            file.create_dataset(
+                target,
+                data=old,
+                chunks=True if old.ndim else None,
+                compression=rng.choice(("gzip", "lzf")) if old.ndim else None,
+                shuffle=bool(old.ndim),
+                fletcher32=bool(old.ndim),
+            )
         case 10:
             with tempfile.TemporaryDirectory() as folder:
                 file.create_dataset(target, (4,), "f4", external=[(f"{folder}/x", 0, 16)])
@@ -424,13 +430,17 @@ def _as_it_is(part: bytes) -> bytes:
 
 
 KINDS: tuple[tuple[bytes, int, Split, Seal], ...] = (
-    (b"\x89PNG", 0, _png, _seal_png), (b"\xff\xd8\xff", 0, _jpeg, _seal_jpeg), (b"WEBP", 8, _riff, _seal_riff), (b"GIF8", 0, _gif, _as_it_is),
-    (b"II*\0", 0, _tiff, _as_it_is), (b"MM\0*", 0, _tiff, _as_it_is),
-)  # fmt: skip
+    (b"\x89PNG", 0, _png, _seal_png),
+    (b"\xff\xd8\xff", 0, _jpeg, _seal_jpeg),
+    (b"WEBP", 8, _riff, _seal_riff),
+    (b"GIF8", 0, _gif, _as_it_is),
+    (b"II*\0", 0, _tiff, _as_it_is),
+    (b"MM\0*", 0, _tiff, _as_it_is),
+)
 
 
 def picture(rng: Random, content: bytes) -> bytes:
-    """Parts of a picture (chunks, segments, entries of a directory): changed with a right checksum, doubled, left out, moved."""
+    """Parts of a picture (chunks, segments, entries of a directory): changed, with a right checksum, doubled, moved."""
     known = [(split, seal) for mark, at, split, seal in KINDS if content[at:].startswith(mark)]
     if not known or rng.random() < 0.35:
         return any_bytes(rng, content)
@@ -542,7 +552,14 @@ def _of_sqlite(rng: Random, connection: sqlite3.Connection) -> None:
         case _:
             connection.execute(f"CREATE VIEW v AS SELECT * FROM {table}")
             connection.execute(f"ALTER TABLE {table} RENAME TO {table}_old")
-            connection.execute(f"CREATE VIEW {table} AS " + rng.choice((
-                "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT x AS item, x AS key, x AS value, x AS seconds FROM c",
-                f"SELECT * FROM {table}_old", "SELECT 1 AS item",
-            )))  # fmt: skip
+            connection.execute(
+                f"CREATE VIEW {table} AS "
+                + rng.choice(
+                    (
+                        "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) "
+                        "SELECT x AS item, x AS key, x AS value, x AS seconds FROM c",
+                        f"SELECT * FROM {table}_old",
+                        "SELECT 1 AS item",
+                    )
+                )
+            )

@@ -58,7 +58,8 @@ class Format:
 def _checked(model: lrp.Model) -> lrp.Model:
     """What was read has as many outputs as classes, and can be described."""
     assert model.net.output_shape(model.preprocessing.shape) == (len(model.classes),)
-    assert model.facts() and repr(model.net)
+    assert model.facts()
+    assert repr(model.net)
     return model
 
 
@@ -208,10 +209,14 @@ FORMATS: dict[str, Format] = {
     "prototxt": Format(seeds.caffe, [(".prototxt", 1, mutators.tokens)], _caffe),
     "caffemodel": Format(seeds.caffe, [(".caffemodel", 1, containers.protobuf)], _caffe),
     "caffe-hdf5": Format(seeds.caffe_of_hdf5, [(".h5", 1, _hdf5)], partial(_caffe, weights="net.caffemodel.h5")),
-    "caffe-mean": Format(seeds.means, [("mean", 1, lambda rng, c: (mutators.npy if c[:1] == b"\x93" else containers.protobuf)(rng, c))], _mean),
+    "caffe-mean": Format(
+        seeds.means, [("mean", 1, lambda rng, c: (mutators.npy if c[:1] == b"\x93" else containers.protobuf)(rng, c))], _mean
+    ),
     "keras-hdf5": Format(partial(seeds.keras, "h5"), [(".h5", 1, _hdf5)], _keras),
     "keras-weights": Format(
-        partial(seeds.keras, "weights.h5", "old.h5", beside="json"), [(".h5", 1, _hdf5), (".json", 1, mutators.json_text)], _keras
+        partial(seeds.keras, "weights.h5", "old.h5", beside="json"),
+        [(".h5", 1, _hdf5), (".json", 1, mutators.json_text)],
+        _keras,
     ),
     "keras-archive": Format(partial(seeds.keras, "keras"), [(".keras", 1, _keras_archive)], _keras),
     "safetensors": Format(seeds.safetensors, [("", 1, containers.safetensors)], _torch),
@@ -232,11 +237,18 @@ FORMATS: dict[str, Format] = {
         _patterns,
         refuses=(ModelFormatError, ValueError),
     ),
-    "photographs": Format(seeds.photographs, [("", 1, containers.picture)], _photo, refuses=(ValueError,), make_rare=seeds.large_photographs),
+    "photographs": Format(
+        seeds.photographs, [("", 1, containers.picture)], _photo, refuses=(ValueError,), make_rare=seeds.large_photographs
+    ),
     "pictures": Format(seeds.pictures, [("", 1, containers.picture)], _photo_as_stored, refuses=(ValueError,)),
     "voc": Format(
         seeds.voc,
-        [(".json", 4, mutators.json_text), (".xml", 4, mutators.xml), (".txt", 1, mutators.lines), (".jpg", 1, containers.picture)],
+        [
+            (".json", 4, mutators.json_text),
+            (".xml", 4, mutators.xml),
+            (".txt", 1, mutators.lines),
+            (".jpg", 1, containers.picture),
+        ],
         _voc,
         refuses=(DataFormatError, ValueError),
     ),
@@ -247,6 +259,10 @@ FORMATS: dict[str, Format] = {
         refuses=(DataFormatError,),
     ),
     "results": Format(
-        seeds.results, [(".sqlite", 1, containers.sqlite)], _results, refuses=(ValueError,), may_write=("-wal", "-shm", ".sqlite")
+        seeds.results,
+        [(".sqlite", 1, containers.sqlite)],
+        _results,
+        refuses=(ValueError,),
+        may_write=("-wal", "-shm", ".sqlite"),
     ),
-}  # fmt: skip
+}

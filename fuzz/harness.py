@@ -59,7 +59,7 @@ class Child:
         self._end()
 
     def ask(self, question: dict[str, Any]) -> Answer:
-        """What came of it. A file that took too long is tried once more: other work on this machine may have been the reason."""
+        """What came of it. A file that took too long is tried once more: other work may have been the reason."""
         answer = self._ask(question)
         return self._ask(question) if answer.what == "hang" or answer.seconds > SECONDS else answer
 
@@ -94,11 +94,16 @@ class Child:
                 "PYTHONPATH": path,
                 "TMPDIR": f"{self.folder.name}/tmp",
             }
-            self.errors = tempfile.TemporaryFile()
+            self.errors = tempfile.TemporaryFile()  # noqa: SIM115
             self.process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=self.errors, pass_fds=[theirs], env=environment,
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=self.errors,
+                pass_fds=[theirs],
+                env=environment,
                 start_new_session=True,
-            )  # fmt: skip
+            )
             os.close(theirs)
             first = self._line(START)
             if first is None or first["outcome"] != "read":
@@ -179,8 +184,16 @@ class Report:
                 self.findings.setdefault(answer.kind, (k, answer))
 
     def row(self) -> tuple[str, ...]:
-        return (self.name, f"{self.inputs:,}", f"{self.read:,}", f"{self.refused:,}", f"{self.bad:,}", str(len(self.findings)),
-                f"{self.slowest:.2f}", f"{self.memory / 2**20:.0f}")  # fmt: skip
+        return (
+            self.name,
+            f"{self.inputs:,}",
+            f"{self.read:,}",
+            f"{self.refused:,}",
+            f"{self.bad:,}",
+            str(len(self.findings)),
+            f"{self.slowest:.2f}",
+            f"{self.memory / 2**20:.0f}",
+        )
 
 
 COLUMNS = ("format", "inputs", "read", "refused", "bad", "kinds", "slowest, s", "memory, MiB")

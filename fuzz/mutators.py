@@ -8,12 +8,19 @@ from collections.abc import Callable
 from random import Random
 from typing import Any
 
-WHOLE = (0, -1, 1, 2, 3, 7, 64, 255, 256, 65535, 1 << 16, 1 << 20, (1 << 31) - 1, 1 << 31, 1 << 32, 1 << 40, 1 << 62, -(1 << 62),
-         (1 << 63) - 1, 1 << 63, (1 << 64) - 1, 1 << 70)  # fmt: skip
-NUMBERS = ("0", "-0", "-1", "1", "2", "3.5", "1e3", "1e38", "1e39", "1e308", "1e309", "-1e309", "1e-320", "nan", "-nan", "inf", "-inf", "NaN",
-           "Infinity", "0x10", "017", "1_000", "٣", "１", "1.", ".5", "+1", "1e", "--1", "9" * 30, "9" * 5000, *map(str, WHOLE))  # fmt: skip
-STRINGS = ("", " ", "\0", "a\0b", "x" * 300, "x" * 70_000, "é", "\u202e", "🙂", "\ud800", "../x", "/etc/passwd", "C:\\x", "~", "con", ".",
-           "%s%n", "{0}", "{}", "<script>", "\x1b[31m", "\r\n", "__class__", "None", "nan", "-1", "true", "\ufeff")  # fmt: skip
+WHOLE = (0, -1, 1, 2, 3, 7, 64, 255, 256, 65535, *(1 << k for k in (16, 20, 31, 32, 40, 62, 63, 70)),
+         (1 << 31) - 1, (1 << 63) - 1, (1 << 64) - 1, -(1 << 62))  # fmt: skip
+NUMBERS = (
+    *"0 -0 -1 1 2 3.5 1e3 1e38 1e39 1e308 1e309 -1e309 1e-320 nan -nan inf -inf NaN Infinity 0x10 017".split(),  # noqa: SIM905
+    *"1_000 ٣ １ 1. .5 +1 1e --1".split(),  # noqa: SIM905
+    "9" * 30,
+    "9" * 5000,
+    *map(str, WHOLE),
+)
+STRINGS = (
+    "", " ", "\0", "a\0b", "x" * 300, "x" * 70_000, "é", "\u202e", "🙂", "\ud800", "../x", "/etc/passwd", "C:\\x", "~", ".",
+    "con", "%s%n", "{0}", "{}", "<script>", "\x1b[31m", "\r\n", "__class__", "None", "nan", "-1", "true", "\ufeff",
+)  # fmt: skip
 Bytes = Callable[[Random, bytes], bytes]
 
 
@@ -127,7 +134,7 @@ def tokens(rng: Random, content: bytes) -> bytes:
             case 8:
                 lines = b"".join(found).split(b"\n")
                 i, j = rng.randrange(len(lines)), rng.randrange(len(lines))
-                rng.choice((lambda: lines.insert(j, lines[i]), lambda: lines.pop(i), lambda: lines.__setitem__(i, lines[j])))()
+                lines[i : i + rng.randrange(2)] = rng.choice(([lines[j]], []))
                 found = TOKEN.findall(b"\n".join(lines)) or [b""]
             case _:
                 opened = rng.choice((b"{", b"[", b"(", b"<a>", b"layer {", b'{"a":'))
@@ -142,9 +149,32 @@ def odd_value(rng: Random) -> Any:
     deep: Any = []
     for _ in range(rng.choice((1, 5, 60))):
         deep = [deep] if rng.random() < 0.5 else {"a": deep}
-    return rng.choice((None, True, False, [], {}, [[]], [None], rng.choice(WHOLE), rng.choice(WHOLE), -rng.choice(WHOLE), 0.5, 1e308, float("nan"),
-                       float("inf"), 1.0, rng.choice(STRINGS), rng.choice(STRINGS), [rng.choice(WHOLE)] * rng.randrange(6), deep,
-                       {"array": "x"}, {"class_name": "Dense", "config": {}}, [0] * 20_000))  # fmt: skip
+    return rng.choice(
+        (
+            None,
+            True,
+            False,
+            [],
+            {},
+            [[]],
+            [None],
+            rng.choice(WHOLE),
+            rng.choice(WHOLE),
+            -rng.choice(WHOLE),
+            0.5,
+            1e308,
+            float("nan"),
+            float("inf"),
+            1.0,
+            rng.choice(STRINGS),
+            rng.choice(STRINGS),
+            [rng.choice(WHOLE)] * rng.randrange(6),
+            deep,
+            {"array": "x"},
+            {"class_name": "Dense", "config": {}},
+            [0] * 20_000,
+        )
+    )
 
 
 def places(value: Any) -> list[tuple[Any, Any]]:
@@ -218,9 +248,22 @@ def json_text(rng: Random, content: bytes) -> bytes:
 
 # ---- XML -------------------------------------------------------------------------------------------------------------
 
-HEADS = (b'<?xml version="1.0" encoding="utf-16"?>', b'<?xml version="1.0" encoding="utf-7"?>', b'<?xml version="1.0" encoding="x"?>',
-         b'<?xml version="1.1"?>', b"<?xml?>", b"<!DOCTYPE a>", b'<!DOCTYPE a [<!ENTITY b "bb">]>', b'<!DOCTYPE a SYSTEM "/etc/passwd">',
-         b"<!-- -->", b"<![CDATA[x]]>", b"<?a b?>", b"\xff\xfe", b"\xef\xbb\xbf", b"\0")  # fmt: skip
+HEADS = (
+    b'<?xml version="1.0" encoding="utf-16"?>',
+    b'<?xml version="1.0" encoding="utf-7"?>',
+    b'<?xml version="1.0" encoding="x"?>',
+    b'<?xml version="1.1"?>',
+    b"<?xml?>",
+    b"<!DOCTYPE a>",
+    b'<!DOCTYPE a [<!ENTITY b "bb">]>',
+    b'<!DOCTYPE a SYSTEM "/etc/passwd">',
+    b"<!-- -->",
+    b"<![CDATA[x]]>",
+    b"<?a b?>",
+    b"\xff\xfe",
+    b"\xef\xbb\xbf",
+    b"\0",
+)
 
 
 def xml(rng: Random, content: bytes) -> bytes:
@@ -240,11 +283,22 @@ def xml(rng: Random, content: bytes) -> bytes:
     for _ in range(rng.choice((1, 1, 2))):
         one, other = rng.choice(elements), rng.choice(elements)
         piece, tag = content[one.start() : one.end()], one[1] or one[2] or b"a"
-        new = rng.choice((
-            b"", piece * 2, piece * 1000, content[other.start() : other.end()], b"<%s>%s</%s>" % (tag, piece, tag), b"<%s/>" % tag,
-            b"<%s>%s</%s>" % (tag, encoded(rng.choice(NUMBERS)), tag), b"<%s>%s</%s>" % (tag, encoded(rng.choice(STRINGS)), tag),
-            b"<%s>&b;</%s>" % (tag, tag), b"<%s>&#0;</%s>" % (tag, tag), b"<a>" * rng.choice((10, 2000, 100_000)), b"<%s a='1' a='2'/>" % tag,
-        ))  # fmt: skip
+        new = rng.choice(
+            (
+                b"",
+                piece * 2,
+                piece * 1000,
+                content[other.start() : other.end()],
+                b"<%s>%s</%s>" % (tag, piece, tag),
+                b"<%s/>" % tag,
+                b"<%s>%s</%s>" % (tag, encoded(rng.choice(NUMBERS)), tag),
+                b"<%s>%s</%s>" % (tag, encoded(rng.choice(STRINGS)), tag),
+                b"<%s>&b;</%s>" % (tag, tag),
+                b"<%s>&#0;</%s>" % (tag, tag),
+                b"<a>" * rng.choice((10, 2000, 100_000)),
+                b"<%s a='1' a='2'/>" % tag,
+            )
+        )
         content = content[: one.start()] + new + content[one.end() :]
         elements = elements[:1]  # their places are no longer right, but what is cut wrongly is a mutation, too
     return content
@@ -281,8 +335,34 @@ def lines(rng: Random, content: bytes) -> bytes:
 
 # ---- NumPy's arrays --------------------------------------------------------------------------------------------------
 
-DTYPES = ("<f4", ">f4", "<f2", "<f8", "<f16", "|b1", "|u1", "<i8", "<c8", "|O", "|S4", "<U4", "|V8", "<M8[s]", "<m8", "f", "x", "", "O", "<f3",
-          "<f4,<f4", "(2,)f4", "S2147483647", "V0", "U0", "{'a': 1}")  # fmt: skip
+DTYPES = (
+    "<f4",
+    ">f4",
+    "<f2",
+    "<f8",
+    "<f16",
+    "|b1",
+    "|u1",
+    "<i8",
+    "<c8",
+    "|O",
+    "|S4",
+    "<U4",
+    "|V8",
+    "<M8[s]",
+    "<m8",
+    "f",
+    "x",
+    "",
+    "O",
+    "<f3",
+    "<f4,<f4",
+    "(2,)f4",
+    "S2147483647",
+    "V0",
+    "U0",
+    "{'a': 1}",
+)
 
 
 def npy(rng: Random, content: bytes) -> bytes:
@@ -303,15 +383,29 @@ def npy(rng: Random, content: bytes) -> bytes:
             [1.5],
         )
     )
-    text = rng.choice((
-        f"{{'descr': {rng.choice(DTYPES)!r}, 'fortran_order': False, 'shape': (3,), }}",
-        f"{{'descr': '<f4', 'fortran_order': {rng.choice((True, 1, None, []))}, 'shape': {tuple(shape)}, }}",
-        f"{{'descr': '<f4', 'fortran_order': False, 'shape': {rng.choice((tuple(shape), shape, 3, None, 'x', (1, 'a')))}, }}",
-        f"{{'descr': [('a', '<f4'), ('b', {rng.choice(DTYPES)!r})], 'fortran_order': False, 'shape': (1,), }}",
-        "(" * rng.choice((10, 90, 300, 5000)), "{" * 90, "-" * 5000 + "1", "{'descr': '<f4'}", "__import__('os')", "'\\N{x}'", "'\\d'", "{'a': 1L}",
-        "1 is 1", "{1: {2}}", "\0", "{'descr': '<f4', 'fortran_order': False, 'shape': (3,), 'a': 1}", "'" * rng.randrange(1, 8), "0" + "9" * 5000,
-        content[10 : 10 + size].decode("latin-1").replace("'", rng.choice(('"', "b'", "''", "\xe9"))),
-    ))  # fmt: skip
+    text = rng.choice(
+        (
+            f"{{'descr': {rng.choice(DTYPES)!r}, 'fortran_order': False, 'shape': (3,), }}",
+            f"{{'descr': '<f4', 'fortran_order': {rng.choice((True, 1, None, []))}, 'shape': {tuple(shape)}, }}",
+            f"{{'descr': '<f4', 'fortran_order': False, 'shape': {rng.choice((tuple(shape), shape, 3, None, 'x'))}, }}",
+            f"{{'descr': [('a', '<f4'), ('b', {rng.choice(DTYPES)!r})], 'fortran_order': False, 'shape': (1,), }}",
+            "(" * rng.choice((10, 90, 300, 5000)),
+            "{" * 90,
+            "-" * 5000 + "1",
+            "{'descr': '<f4'}",
+            "__import__('os')",
+            "'\\N{x}'",
+            "'\\d'",
+            "{'a': 1L}",
+            "1 is 1",
+            "{1: {2}}",
+            "\0",
+            "{'descr': '<f4', 'fortran_order': False, 'shape': (3,), 'a': 1}",
+            "'" * rng.randrange(1, 8),
+            "0" + "9" * 5000,
+            content[10 : 10 + size].decode("latin-1").replace("'", rng.choice(('"', "b'", "''", "\xe9"))),
+        )
+    )
     header = encoded(text) + b"\n"
     version = rng.choice((1, 1, 1, 2, 3, 0, 4, 255))
     length = len(header) if rng.random() < 0.9 else rng.choice(WHOLE) % 65536

@@ -59,11 +59,19 @@ def net():
     ]
     tensors = [
         constant("pads", np.asarray([0, 0, 1, 1, 0, 0, 1, 1], np.int64)),
-        constant("w1", w(4, 3, 3, 3)), constant("b1", w(4)), constant("s", w(4)), constant("v", abs(w(4))),
-        constant("zero", np.float32(0)), constant("six", np.float32(6)), constant("w2", w(4, 2, 3, 3)),
-        constant("axes", np.asarray([0], np.int64)), constant("one", np.asarray([1], np.int64)),
-        constant("scales", np.asarray([1, 1, 2, 2], np.float32)), constant("w3", w(5, 64)), constant("b3", w(5)),
-    ]  # fmt: skip
+        constant("w1", w(4, 3, 3, 3)),
+        constant("b1", w(4)),
+        constant("s", w(4)),
+        constant("v", abs(w(4))),
+        constant("zero", np.float32(0)),
+        constant("six", np.float32(6)),
+        constant("w2", w(4, 2, 3, 3)),
+        constant("axes", np.asarray([0], np.int64)),
+        constant("one", np.asarray([1], np.int64)),
+        constant("scales", np.asarray([1, 1, 2, 2], np.float32)),
+        constant("w3", w(5, 64)),
+        constant("b3", w(5)),
+    ]
     x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 3, 8, 8])
     y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 5])
     graph = helper.make_graph(nodes, "net", [x], [y], tensors)
@@ -255,8 +263,22 @@ def _many(rng, model):
 
 
 OF_BYTES = (_bits, _bits, _truncated, _cut, _repeated, _lengths, _lengths, _deep, _noise)
-OF_STRUCTURE = (_sizes, _whole_constants, _attributes, _attributes, _wires, _order, _operators, _operators, _folded, _nested,
-                _outside, _head, _endings, _many)  # fmt: skip
+OF_STRUCTURE = (
+    _sizes,
+    _whole_constants,
+    _attributes,
+    _attributes,
+    _wires,
+    _order,
+    _operators,
+    _operators,
+    _folded,
+    _nested,
+    _outside,
+    _head,
+    _endings,
+    _many,
+)
 
 
 def mutated(rng, content):

@@ -1,4 +1,4 @@
-"""Malformed HTTP for `lrp serve`, which runs as it does for a user: in a process of its own, with a token that nobody tells it."""
+"""Malformed HTTP for `lrp serve`, which runs as it does for a user, in a process of its own."""
 
 from __future__ import annotations
 
@@ -29,8 +29,21 @@ HEADERS = (
     b"X-Content-Type-Options: nosniff",
     b"Cross-Origin-Resource-Policy: same-origin",
 )
-HOSTS = ("evil.example", "127.0.0.1", "127.0.0.1:80", "localhost:{port}", "[::1]:{port}", "127.0.0.1:{port}.evil.example", "evil@127.0.0.1:{port}",
-         "127.0.0.1:{port}\x00", " 127.0.0.1:{port}", "2130706433:{port}", "", "127.0.0.1:{port}/", "http://127.0.0.1:{port}")  # fmt: skip
+HOSTS = (
+    "evil.example",
+    "127.0.0.1",
+    "127.0.0.1:80",
+    "localhost:{port}",
+    "[::1]:{port}",
+    "127.0.0.1:{port}.evil.example",
+    "evil@127.0.0.1:{port}",
+    "127.0.0.1:{port}\x00",
+    " 127.0.0.1:{port}",
+    "2130706433:{port}",
+    "",
+    "127.0.0.1:{port}/",
+    "http://127.0.0.1:{port}",
+)
 PATHS = (
     "/..",
     "/../../etc/passwd",
@@ -79,10 +92,47 @@ VERSIONS = (
     "",
     "X",
 )
-NAMES = ("X-Model", "X-Page", "X-Token", "Origin", "Host", "Content-Length", "Content-Type", "Transfer-Encoding", "Expect", "Connection", "Upgrade",
-         "Content-Encoding", "Range", "Cookie", "X" * 70_000, "A b", "", "é", "\x00")  # fmt: skip
-VALUES = ("lenet5-mnist", "../../etc", "%2e%2e%2f", "%ff%fe", "%ud800", "<img src=x onerror=alert(1)>", "chunked", "gzip", "100-continue", "close",
-          "keep-alive", "application/json", "text/plain", "null", "x" * 65, "x" * 70_000, *STRINGS[:8], *NUMBERS)  # fmt: skip
+NAMES = (
+    "X-Model",
+    "X-Page",
+    "X-Token",
+    "Origin",
+    "Host",
+    "Content-Length",
+    "Content-Type",
+    "Transfer-Encoding",
+    "Expect",
+    "Connection",
+    "Upgrade",
+    "Content-Encoding",
+    "Range",
+    "Cookie",
+    "X" * 70_000,
+    "A b",
+    "",
+    "é",
+    "\x00",
+)
+VALUES = (
+    "lenet5-mnist",
+    "../../etc",
+    "%2e%2e%2f",
+    "%ff%fe",
+    "%ud800",
+    "<img src=x onerror=alert(1)>",
+    "chunked",
+    "gzip",
+    "100-continue",
+    "close",
+    "keep-alive",
+    "application/json",
+    "text/plain",
+    "null",
+    "x" * 65,
+    "x" * 70_000,
+    *STRINGS[:8],
+    *NUMBERS,
+)
 
 
 class Serving:
@@ -91,11 +141,19 @@ class Serving:
     def __init__(self, seconds: float = 1.0) -> None:
         """`seconds`: for a request to arrive."""
         self.folder = tempfile.TemporaryDirectory(prefix="fuzz-serve-")
-        code = f"import sys, lrp_toolbox.serve.server as s; s.SECONDS = {seconds}; from lrp_toolbox.cli import main; sys.exit(main(sys.argv[1:]))"
+        code = (
+            f"import sys, lrp_toolbox.serve.server as s; s.SECONDS = {seconds}; import lrp_toolbox.cli as c; sys.exit(c.main())"
+        )
         command = [sys.executable, "-W", "error", "-c", code, "serve", "--model", "lenet5-mnist", "--port", "0", "--no-browser"]
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "LRP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "TMPDIR": self.folder.name,
-                       "MPLCONFIGDIR": str(ROOT / ".cache" / "fuzz" / "matplotlib")}  # fmt: skip
-        self.errors = tempfile.TemporaryFile()
+        environment = {
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "LRP_NUM_THREADS": "1",
+            "OPENBLAS_NUM_THREADS": "1",
+            "TMPDIR": self.folder.name,
+            "MPLCONFIGDIR": str(ROOT / ".cache" / "fuzz" / "matplotlib"),
+        }
+        self.errors = tempfile.TemporaryFile()  # noqa: SIM115
         self.process = subprocess.Popen(
             command, cwd=self.folder.name, env=environment, stdout=subprocess.PIPE, stderr=self.errors, start_new_session=True
         )

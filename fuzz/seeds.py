@@ -1,6 +1,7 @@
 """Good files, which mutations begin with: small ones made here, and real ones where they are there.
 
-A seed is all files that a reader needs, {"name": content}. Real files are those of `models/`, of `tests/`, and of the folder of
+A seed is all files that a reader needs, {"name": content}. Real files are those of `models/`, of `tests/`,
+and of the folder of
 real data (see CONTRIBUTING).
 """
 
@@ -58,7 +59,8 @@ layer { name: "lrn" type: "LRN" bottom: "conv" top: "lrn" lrn_param { local_size
 layer { name: "pool" type: "Pooling" bottom: "lrn" top: "pool" pooling_param { pool: MAX kernel_size: 3 stride: 2 } }
 layer { name: "left" type: "Convolution" bottom: "pool" top: "left" convolution_param { num_output: 2 kernel_size: 1 } }
 layer { name: "both" type: "Concat" bottom: "left" bottom: "pool" top: "both" concat_param { axis: 1 } }
-layer { name: "sum" type: "Eltwise" bottom: "both" bottom: "both" top: "sum" eltwise_param { operation: SUM coeff: 1 coeff: 1 } }
+layer { name: "sum" type: "Eltwise" bottom: "both" bottom: "both" top: "sum"
+  eltwise_param { operation: SUM coeff: 1 coeff: 1 } }
 layer { name: "ave" type: "Pooling" bottom: "sum" top: "ave" pooling_param { pool: AVE kernel_h: 2 kernel_w: 2 stride: 2 } }
 layer { name: "prelu" type: "PReLU" bottom: "ave" top: "ave" prelu_param { channel_shared: false } }
 layer { name: "flat" type: "Flatten" bottom: "ave" top: "flat" }
@@ -77,10 +79,13 @@ layers { name: "prob" type: SOFTMAX bottom: "fc" top: "prob" }
 def caffe_arrays() -> dict[str, list[np.ndarray[Any, Any]]]:
     """The weights of PROTOTXT, by layer."""
     return {
-        "conv": [_numbers(4, 3, 3, 3), _numbers(4)], "norm": [_numbers(4), abs(_numbers(4)), np.ones(1, np.float32)],
-        "scale": [_numbers(4), _numbers(4)], "left": [_numbers(2, 4, 1, 1), _numbers(2)], "prelu": [_numbers(6)],
+        "conv": [_numbers(4, 3, 3, 3), _numbers(4)],
+        "norm": [_numbers(4), abs(_numbers(4)), np.ones(1, np.float32)],
+        "scale": [_numbers(4), _numbers(4)],
+        "left": [_numbers(2, 4, 1, 1), _numbers(2)],
+        "prelu": [_numbers(6)],
         "fc": [_numbers(5, 6 * 3 * 2), _numbers(5)],
-    }  # fmt: skip
+    }
 
 
 def caffemodel(arrays: dict[str, list[np.ndarray[Any, Any]]], old: bool = False) -> bytes:
@@ -205,10 +210,15 @@ def state_dicts_in_npz() -> list[Files]:
 @cache
 def small_model(classes: tuple[str, ...] = ("a", "b", "c")) -> lrp.Model:
     net = lrp.Sequential(
-        conv=lrp.Conv(_numbers(3, 3, 3, 4), _numbers(4), padding=1), relu=lrp.ReLU(), norm=lrp.LRN(3, 0.1), pool=lrp.MaxPool(2),
-        branch=lrp.Concat(lrp.Conv(_numbers(1, 1, 4, 2)), lrp.Identity()), flatten=lrp.Flatten(), drop=lrp.Dropout(0.5),
+        conv=lrp.Conv(_numbers(3, 3, 3, 4), _numbers(4), padding=1),
+        relu=lrp.ReLU(),
+        norm=lrp.LRN(3, 0.1),
+        pool=lrp.MaxPool(2),
+        branch=lrp.Concat(lrp.Conv(_numbers(1, 1, 4, 2)), lrp.Identity()),
+        flatten=lrp.Flatten(),
+        drop=lrp.Dropout(0.5),
         fc=lrp.Linear(_numbers(24, len(classes)), _numbers(len(classes))),
-    )  # fmt: skip
+    )
     preprocessing = lrp.Preprocessing((4, 4), "crop", "RGB", (1.0, 2.0, 3.0), 1 / 64)
     return lrp.Model("small", net, classes, preprocessing, "A small net.", "# small\n", logits="exclusive")
 
@@ -342,8 +352,14 @@ def imagenet() -> list[Files]:
     photos = {f"images/val_{k}.JPEG": _jpeg() for k in (1, 2)}
     kinds = [("ILSVRC2012_ID", int), ("WNID", object), ("words", object), ("num_children", int)]
     rows = [(1, "n01443537", "goldfish", 0), (2, "n01440764", "tench", 0), (3, "n00000001", "fish", 2)]
-    kit = [written(by=lambda folder, c=c: savemat(folder / "meta.mat", {"synsets": np.array(rows, kinds).reshape(-1, 1)}, do_compression=c))
-           for c in (False, True)]  # fmt: skip
+    kit = [
+        written(
+            by=lambda folder, c=c: savemat(
+                folder / "meta.mat", {"synsets": np.array(rows, kinds).reshape(-1, 1)}, do_compression=c
+            )
+        )
+        for c in (False, True)
+    ]
     folder = "ILSVRC/Annotations/CLS-LOC/val"
     made = [{"boxes.csv": table, "synset_words.txt": synsets, **photos}]
     made += [
@@ -366,13 +382,28 @@ def photographs() -> list[Files]:
     exif[0x0112], exif[0x010E] = 6, "a description"
     frames = [rgb.rotate(k) for k in (10, 20)]
     many: list[tuple[Image.Image, str, dict[str, Any]]] = [
-        (rgb, "PNG", {}), (palette, "PNG", {"transparency": 3}), (wide, "PNG", {}), (clear, "PNG", {"exif": exif}), (grey.convert("1"), "PNG", {}),
-        (rgb, "PNG", {"save_all": True, "append_images": frames}), (rgb, "JPEG", {"exif": exif, "comment": b"x"}), (grey, "JPEG", {}),
-        (rgb, "JPEG", {"progressive": True}), (rgb.convert("CMYK"), "JPEG", {}), (rgb, "TIFF", {}), (wide, "TIFF", {}), (clear, "TIFF", {}),
-        (rgb, "TIFF", {"save_all": True, "append_images": frames, "exif": exif}), (palette, "GIF", {"transparency": 2}),
-        (rgb, "GIF", {"save_all": True, "append_images": frames, "comment": b"x"}), (rgb, "WEBP", {"exif": exif}), (clear, "WEBP", {"lossless": True}),
-        (rgb, "WEBP", {"save_all": True, "append_images": frames}), (rgb.convert("LAB"), "TIFF", {}), (rgb.convert("F"), "TIFF", {}),
-    ]  # fmt: skip
+        (rgb, "PNG", {}),
+        (palette, "PNG", {"transparency": 3}),
+        (wide, "PNG", {}),
+        (clear, "PNG", {"exif": exif}),
+        (grey.convert("1"), "PNG", {}),
+        (rgb, "PNG", {"save_all": True, "append_images": frames}),
+        (rgb, "JPEG", {"exif": exif, "comment": b"x"}),
+        (grey, "JPEG", {}),
+        (rgb, "JPEG", {"progressive": True}),
+        (rgb.convert("CMYK"), "JPEG", {}),
+        (rgb, "TIFF", {}),
+        (wide, "TIFF", {}),
+        (clear, "TIFF", {}),
+        (rgb, "TIFF", {"save_all": True, "append_images": frames, "exif": exif}),
+        (palette, "GIF", {"transparency": 2}),
+        (rgb, "GIF", {"save_all": True, "append_images": frames, "comment": b"x"}),
+        (rgb, "WEBP", {"exif": exif}),
+        (clear, "WEBP", {"lossless": True}),
+        (rgb, "WEBP", {"save_all": True, "append_images": frames}),
+        (rgb.convert("LAB"), "TIFF", {}),
+        (rgb.convert("F"), "TIFF", {}),
+    ]
     many += [(rgb, "TIFF", {"compression": c}) for c in ("tiff_lzw", "tiff_adobe_deflate", "packbits", "jpeg", "zstd", "lzma")]
     many += [(grey.convert("1"), "TIFF", {"compression": c}) for c in ("group3", "group4")]
     found = [{"photo": _saved(*one)} for one in many]
@@ -411,6 +442,19 @@ def large_photographs() -> list[Files]:
     return found
 
 
+XPM = b"""/* XPM */
+static char *x[] = {
+"4 4 2 1",
+"a c #ff0000",
+"b c #00ff00",
+"abab",
+"abab",
+"abab",
+"abab"};
+"""
+FITS = b"".join(line.ljust(80) for line in (b"SIMPLE  = T", b"BITPIX  = 8", b"NAXIS   = 0", b"END")).ljust(2880)
+
+
 def pictures() -> list[Files]:
     """All other formats that Pillow writes, and the beginnings of those that it only reads."""
     Image.init()
@@ -426,10 +470,17 @@ def pictures() -> list[Files]:
             except (OSError, ValueError, KeyError, AttributeError, TypeError):
                 continue
             found.append({"photo": content})
-    heads = [b"8BPS\0\x01" + bytes(6) + b"\0\x03\0\0\0\x08\0\0\0\x08\0\x08\0\x03" + bytes(14 + 300), b"\x0a\x05\x01\x08" + bytes(200),
-             b"\x59\xa6\x6a\x95" + bytes(60), b"/* XPM */\nstatic char *x[] = {\n\"4 4 2 1\",\n\"a c #ff0000\",\n\"b c #00ff00\",\n\"abab\",\n\"abab\",\n\"abab\",\n\"abab\"};\n",
-             b"SIMPLE  =                    T" + b" " * 50 + b"BITPIX  =                    8" + b" " * 50 + b"NAXIS   =                    0" + b" " * 50 + b"END" + b" " * 2700,
-             bytes(4) + b"\x11\xaf" + bytes(300), b"qoif\0\0\0\4\0\0\0\4\3\0" + bytes(30), b"BLP2" + bytes(200), b"FTEX" + bytes(100)]  # fmt: skip
+    heads = [
+        b"8BPS\0\x01" + bytes(6) + b"\0\x03\0\0\0\x08\0\0\0\x08\0\x08\0\x03" + bytes(14 + 300),
+        b"\x0a\x05\x01\x08" + bytes(200),
+        b"\x59\xa6\x6a\x95" + bytes(60),
+        XPM,
+        FITS,
+        bytes(4) + b"\x11\xaf" + bytes(300),
+        b"qoif\0\0\0\4\0\0\0\4\3\0" + bytes(30),
+        b"BLP2" + bytes(200),
+        b"FTEX" + bytes(100),
+    ]
     return [*found, *({"photo": head} for head in heads)]
 
 
