@@ -347,8 +347,9 @@ def imagenet() -> list[Files]:
     table += (
         b"val_1.JPEG,2,n02112137,20,15,3,2,12,9\nval_2.JPEG,0,n01440764,20,15,0,0,19,14\nval_2.JPEG,0,n01440764,20,15,1,1,3,3\n"
     )
-    xml = "<annotation><size><width>20</width><height>15</height></size><object><name>n01440764</name><bndbox><xmin>2</xmin><ymin>0"
-    xml = f"{xml}</ymin><xmax>11</xmax><ymax>12</ymax></bndbox></object></annotation>"
+    box = "<bndbox><xmin>2</xmin><ymin>0</ymin><xmax>11</xmax><ymax>12</ymax></bndbox>"
+    xml = f"<object><name>n01440764</name>{box}</object></annotation>"
+    xml = f"<annotation><size><width>20</width><height>15</height></size>{xml}"
     photos = {f"images/val_{k}.JPEG": _jpeg() for k in (1, 2)}
     kinds = [("ILSVRC2012_ID", int), ("WNID", object), ("words", object), ("num_children", int)]
     rows = [(1, "n01443537", "goldfish", 0), (2, "n01440764", "tench", 0), (3, "n00000001", "fish", 2)]
