@@ -215,7 +215,7 @@ def _reading(file: Path) -> Iterator[sqlite3.Connection]:
     with closing(_connect(file)) as connection:
         try:
             yield connection
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeError) as error:  # the latter for the text of its tables
             raise ValueError(f"{file}: expected the measurements of an experiment: {brief(error)}") from error
 
 
@@ -225,7 +225,7 @@ def _connect(file: Path) -> sqlite3.Connection:
         connection = sqlite3.connect(file, timeout=60, isolation_level=None)
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeError) as error:
         if connection is not None:
             connection.close()
         raise ValueError(f"{file}: cannot be read as SQLite: {brief(error)}") from error

@@ -332,6 +332,16 @@ def test_measurements_that_are_broken_are_refused(tmp_path, change, message):
     assert len(str(caught.value)) < 1000
 
 
+def test_tables_whose_description_is_no_text_are_refused(tmp_path):
+    """`python -m fuzz results`: Python then raises an error of its own in the place of SQLite's."""
+    with store(tmp_path).open() as writer:
+        writer.add(found("x"))
+    content = (tmp_path / "m.sqlite").read_bytes()
+    (tmp_path / "m.sqlite").write_bytes(content.replace(b"(key TEXT PRIMARY KEY, value TEXT NOT ", b"(key`TEXT PRIMARY KEY, value TEXT NOT\xa0"))
+    with pytest.raises(ValueError, match=r"m\.sqlite: (expected the measurements|cannot be read as SQLite).*decode"):
+        store(tmp_path)
+
+
 # ---- Runs that something happens to ----------------------------------------------------------------------------------
 
 ENVIRONMENT = {
