@@ -337,7 +337,7 @@ def test_tables_whose_description_is_no_text_are_refused(tmp_path):
     with store(tmp_path).open() as writer:
         writer.add(found("x"))
     content = (tmp_path / "m.sqlite").read_bytes()
-    (tmp_path / "m.sqlite").write_bytes(content.replace(b"(key TEXT PRIMARY KEY, value TEXT NOT ", b"(key`TEXT PRIMARY KEY, value TEXT NOT\xa0"))
+    (tmp_path / "m.sqlite").write_bytes(content.replace(b"key TEXT PRIMARY", b"key`TEXT\xa0PRIMARY"))
     with pytest.raises(ValueError, match=r"m\.sqlite: (expected the measurements|cannot be read as SQLite).*decode"):
         store(tmp_path)
 
