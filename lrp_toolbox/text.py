@@ -17,6 +17,10 @@ LONGEST = 4000  # characters of a message
 
 
 def shortened(message: str) -> str:
-    """A message, without its middle if it is too long to be read: a file may hold names and lists of any length."""
+    """A message as a terminal can show it: names that a file holds may be of any length, and have codes that terminals obey.
+
+    It loses its middle if it is too long, and characters that cannot be printed are spelled, as "\\x1b".
+    """
     half = LONGEST // 2
+    message = "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in message)
     return message if len(message) <= LONGEST else f"{message[:half]} … {message[-half:]}"

@@ -331,6 +331,11 @@ def test_what_a_model_folder_may_hold_is_refused_with_its_name(tmp_path):
         with pytest.raises(ModelFormatError, match=message) as caught:
             load(folder)
         assert len(str(caught.value)) < 5000
+    (folder / "model.json").write_text(
+        json.dumps({**spec, "net": {**spec["net"], "modules": [{"name": "\x1b[2J", "type": "A"}]}})
+    )
+    with pytest.raises(ModelFormatError, match=r"net/\\x1b\[2J: type: expected one of"):  # a terminal would be cleared by it
+        load(folder)
     (folder / "model.json").write_text(json.dumps(spec))
     (folder / "README.md").write_bytes(b"# \xff")
     with pytest.raises(ModelFormatError, match=r"README\.md: expected text in UTF-8"):
