@@ -1,4 +1,4 @@
-"""The steps of .ci/run, one by one: `nox -s lint`, `nox -s tests -- -k rules`; `nox` alone runs all of them.
+"""The steps of .ci/run, one by one: `nox -s lint`, `nox -s tests -- -k rules`; `nox` alone runs all of them. And `nox -s fuzz`.
 
 Each step has an environment of its own with the extra `dev`; `nox -R -s lint` uses it again.
 """
@@ -50,3 +50,10 @@ def tests(session: nox.Session) -> None:
     data = os.environ.get("LRP_TOOLBOX_DATA", str(ROOT.parent / "shared" / "data"))
     skips = {"LRP_TOOLBOX_SKIPS": "fail"} if Path(data).is_dir() else {}  # with the data at hand, a test that skips is an error
     session.run("pytest", "-n", "auto", *session.posargs, env=skips)
+
+
+@nox.session(default=False)
+def fuzz(session: nox.Session) -> None:
+    """Broken and hostile files for every reader, 10,000 of each format: some hours, and no part of .ci/run."""
+    session.install("-e", ".[dev]")
+    session.run("python", "-m", "fuzz", *(session.posargs or ["all"]), env=ONE_THREAD)

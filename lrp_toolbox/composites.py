@@ -27,11 +27,12 @@ from typing import Any, Literal
 from .backend import Number
 from .context import Context
 from .ledger import Recorder
-from .modules.base import Layer, LinearModule, Module, Shape
-from .modules.container import Graph
+from .modules.base import Layer, Module, Shape
+from .modules.container import Graph, Sum
 from .modules.convolutions import Conv1D, Conv3D, ConvTranspose
-from .modules.linear import Conv, Linear
+from .modules.linear import BatchNorm, Conv, Linear, Scale
 from .modules.pooling import AdaptiveAvgPool, AdaptiveMaxPool, AvgPool, MaxPool, SumPool
+from .modules.products import Affine
 from .modules.reductions import Mean, ReduceSum
 from .rules import AlphaBeta, Epsilon, Flat, Rule, Z
 from .text import table
@@ -337,6 +338,6 @@ def lrp_cmp(
     elif flat != 0:
         entries.append((First(flat, pooling=pooling, dense=False), Flat()))
     entries.append((CONVOLUTIONS, AlphaBeta(alpha)))
-    entries.append((LinearModule, Epsilon(eps)))  # what is left: sums, pooling, scales
+    entries.append(((Sum, Scale, BatchNorm, Affine), Epsilon(eps)))
     extra = {0: "", 1: "+♭"}.get(flat, f"+♭({flat})") if isinstance(flat, int) else "+♭(all)"
     return Composite(entries, name=f"LRP_CMP:α{alpha}{extra}{'' if first is None else '+' + first.symbol}")

@@ -6,17 +6,22 @@ Never a pickle: reading a model runs none of its code. Weights may be stored in 
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
+import math
 import os
 import shutil
+import struct
 import sysconfig
 import tokenize
+import warnings
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import IO, Any, Literal, get_args
 
 import numpy as np
 from PIL import Image
@@ -33,6 +38,7 @@ from .modules import Module, with_ties
 from .modules.container import Branches, Graph, Sequential
 from .modules.pooling import Ties
 from .rules import Rule
+from .text import shortened
 
 FORMAT = 1
 Logits = Literal["independent", "exclusive"]
@@ -46,6 +52,9 @@ TYPES: dict[str, type[Module]] = {
 
 class ModelFormatError(ValueError):
     """A model file that is not what it should be; says which file, where in it, what was expected and what was found."""
+
+    def __init__(self, message: str):
+        super().__init__(shortened(message))
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -219,7 +228,7 @@ def load(name: str | os.PathLike[str], dtype: Any = np.float32, ties: Ties | Non
         raise ModelFormatError(f"{where}: {error}") from error
     if arrays:
         raise ModelFormatError(f"{folder / 'weights.npz'}: arrays that no layer asks for: {', '.join(sorted(arrays))}")
-    card, example = folder / "README.md", spec.get("example", "")
+    example = spec.get("example", "")
     if not isinstance(example, str):
         raise ModelFormatError(f"{where}: example: expected the name of a file, found {brief(example)}")
     logits = spec.get("logits")
@@ -232,11 +241,20 @@ def load(name: str | os.PathLike[str], dtype: Any = np.float32, ties: Ties | Non
         classes=classes,
         preprocessing=preprocessing,
         summary=str(spec.get("summary", "")),
-        card=card.read_text(encoding="utf-8") if card.is_file() else "",
+        card=_card(folder / "README.md"),
         example=folder / Path(example).name if example else None,
         folder=folder,
         logits=logits,
     )
+
+
+def _card(file: Path) -> str:
+    if not file.is_file():
+        return ""
+    try:
+        return read_at_most(file, MAX_TEXT).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ModelFormatError(f"{file}: expected text in UTF-8: {error}") from error
 
 
 def read_at_most(file: Path, most: int) -> bytes:
@@ -253,16 +271,18 @@ def read_json(file: Path) -> dict[str, Any]:
     content = read_at_most(file, MAX_TEXT)
     try:
         spec = json.loads(content)
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # also of a number of more digits than Python reads
         raise ModelFormatError(f"{file}: expected JSON: {error}") from error
     if not isinstance(spec, dict):
         raise ModelFormatError(f"{file}: expected an object, found {type(spec).__name__}")
     return spec
 
 
-# NumPy's words for a broken .npy or .npz, and those of what it reads them with
-BROKEN = (ValueError, TypeError, KeyError, OSError, EOFError, MemoryError, RecursionError, SyntaxError, NotImplementedError,
-          tokenize.TokenError, zipfile.BadZipFile, zlib.error)  # fmt: skip
+# what `zipfile` raises for a broken archive
+BROKEN_ZIP = (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, NotImplementedError, ValueError, KeyError,
+              struct.error)  # fmt: skip
+# … and NumPy for a broken .npy; what is no number and no text of Python gives the last six
+BROKEN = (*BROKEN_ZIP, TypeError, AttributeError, OverflowError, MemoryError, RecursionError, SyntaxError, tokenize.TokenError)
 
 
 def brief(value: object) -> str:
@@ -271,28 +291,127 @@ def brief(value: object) -> str:
     return text if len(text) <= 200 else f"{text[:197]}..."
 
 
+INFLATED = 100  # arrays may be so many times as large as their .npz; weights that are nearly all 0 need so many
+SMALL = 1 << 26  # bytes of arrays that any .npz may hold
+MAX_NAME = 1000  # characters of the name of an array
+HEADER = 10_000  # characters of the header of an array, as NumPy itself allows
+
+
+@dataclass(frozen=True)
+class StoredArrays:
+    """The arrays of a .npz that is not trusted, each read when it is asked for. Its sizes are checked before that."""
+
+    file: Path
+    archive: zipfile.ZipFile
+
+    @property
+    def names(self) -> list[str]:
+        return [name.removesuffix(".npy") for name in self.archive.namelist()]
+
+    def header(self, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
+        """The shape and the dtype of an array."""
+        with self._opened(name) as opened:
+            shape, _, dtype = _header(opened, f"{self.file}: {name}")
+        return shape, dtype
+
+    def read(self, name: str) -> Array:
+        """An array. Raises ModelFormatError if it is not there, or is not what its header says."""
+        if name not in self.names:
+            raise ModelFormatError(f"{self.file}: no array {brief(name)}; there are {', '.join(self.names)}")
+        with self._opened(name) as opened:
+            return _array(opened, self.archive.getinfo(f"{name}.npy").file_size, f"{self.file}: {name}")
+
+    @contextmanager
+    def _opened(self, name: str) -> Iterator[IO[bytes]]:
+        try:
+            with self.archive.open(f"{name}.npy") as opened:
+                yield opened
+        except ModelFormatError:
+            raise
+        except BROKEN as error:
+            raise ModelFormatError(f"{self.file}: {brief(name)}: not a readable .npz: {brief(error)}") from error
+
+
+@contextmanager
+def opened_npz(file: Path) -> Iterator[StoredArrays]:
+    """The arrays in a .npz. Raises ModelFormatError if it is none, or if they are far larger than the file (`INFLATED`)."""
+    with file.open("rb") as opened:
+        try:
+            archive = zipfile.ZipFile(opened)
+            members = archive.infolist()
+        except BROKEN_ZIP as error:
+            raise ModelFormatError(f"{file}: not a readable .npz: {brief(error)}") from error
+        names = [member.filename for member in members]
+        if len(set(names)) < len(names) or not all(name.endswith(".npy") and len(name) <= MAX_NAME for name in names):
+            raise ModelFormatError(f"{file}: expected a .npz with one .npy for each name, found {brief(names[:3])}")
+        if not all(member.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for member in members):
+            raise ModelFormatError(f"{file}: expected a .npz as NumPy writes it, found another kind of compression")
+        size, most = sum(member.file_size for member in members), max(SMALL, INFLATED * os.fstat(opened.fileno()).st_size)
+        if size > most:
+            raise ModelFormatError(f"{file}: expected at most {most:,} bytes of arrays in a file of its size, found {size:,}")
+        with archive:
+            yield StoredArrays(file, archive)
+
+
+def read_npy(file: Path) -> Array:
+    """The array in a .npy. Raises ModelFormatError if it is none."""
+    with file.open("rb") as opened:
+        try:
+            return _array(opened, os.fstat(opened.fileno()).st_size, f"{file}")
+        except ModelFormatError:
+            raise
+        except BROKEN as error:
+            raise ModelFormatError(f"{file}: not a readable .npy: {brief(error)}") from error
+
+
+def _header(opened: IO[bytes], where: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, whether the order is Fortran's, and dtype, from the beginning of a .npy."""
+    beginning = opened.read(8)
+    if beginning[:6] != b"\x93NUMPY":
+        raise ModelFormatError(f"{where}: expected an array, found bytes that begin {beginning!r}")
+    if beginning[6:] not in (b"\1\0", b"\2\0", b"\3\0"):
+        raise ModelFormatError(f"{where}: expected a .npy of version 1, 2 or 3, found {tuple(beginning[6:])}")
+    width = 2 if beginning[6] == 1 else 4
+    length = int.from_bytes(opened.read(width), "little")
+    if length > HEADER:
+        raise ModelFormatError(f"{where}: expected a header of at most {HEADER:,} characters, found {length:,}")
+    text = opened.read(length)
+    whole = io.BytesIO(length.to_bytes(4, "little") + text)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about Python 2, whose headers are right, and about text that is refused here
+        shape, fortran, dtype = np.lib.format.read_array_header_2_0(whole, max_header_size=HEADER)
+    if len(text) < length or dtype.hasobject or not all(type(n) is int and n >= 0 for n in shape):
+        found = brief(text.rstrip())
+        raise ModelFormatError(f"{where}: not readable: expected the header of an array of numbers, found {found}")
+    return shape, fortran, dtype
+
+
+def _array(opened: IO[bytes], size: int, where: str) -> Array:
+    """The array in an open .npy of `size` bytes."""
+    shape, fortran, dtype = _header(opened, where)
+    count, left = math.prod(shape), size - opened.tell()
+    if count * dtype.itemsize != left or not dtype.itemsize:
+        raise ModelFormatError(f"{where}: expected the bytes of {brief(shape)} numbers, {dtype}, found {left:,}: cut off?")
+    content = bytearray(left)
+    view, at = memoryview(content), 0
+    while at < left:  # a member of an archive may come in pieces
+        if not (n := opened.readinto(view[at:])):  # type: ignore[attr-defined]
+            raise ModelFormatError(f"{where}: expected {left:,} bytes, found {at:,}")
+        at += n
+    opened.read(1)  # at its end, the checksum of the member is compared
+    return np.ndarray(shape, dtype, content, order="F" if fortran else "C")
+
+
 def read_arrays(file: Path, dtype: np.dtype[Any]) -> dict[str, Array]:
     """The arrays of a .npz in `dtype`. Raises ModelFormatError if one cannot be read, is no number or is not finite."""
     if not file.is_file():
         raise ModelFormatError(f"{file}: there is no such file")
-    arrays = {}
-    try:
-        with file.open("rb") as opened, np.load(opened, allow_pickle=False) as stored:
-            if not hasattr(stored, "files"):
-                raise ModelFormatError(f"{file}: expected a .npz, found a single array")
-            for name in stored.files:
-                arrays[name] = as_numbers(stored[name], f"{file}: {name}", dtype)
-    except ModelFormatError:
-        raise
-    except BROKEN as error:
-        raise ModelFormatError(f"{file}: not a readable .npz: {brief(error)}") from error
-    return arrays
+    with opened_npz(file) as stored:
+        return {name: as_numbers(stored.read(name), f"{file}: {name}", dtype) for name in stored.names}
 
 
 def as_numbers(a: Any, where: str, dtype: np.dtype[Any]) -> Array:
     """`a` in `dtype`. Raises ModelFormatError, which begins with `where`, if it is no array of finite floats."""
-    if not isinstance(a, np.ndarray):  # np.load hands out what has no header of NumPy's as bytes
-        raise ModelFormatError(f"{where}: expected an array, found {brief(a)}")
     if a.dtype.kind != "f":
         raise ModelFormatError(f"{where}: expected floating-point numbers, found {a.dtype}")
     with np.errstate(over="ignore"):  # what does not fit is refused here

@@ -11,7 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ..data import read_photo
-from ..io import Model
+from ..io import Model, opened_npz
 from .patterns import Estimator, Fit, Patterns
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
@@ -95,10 +95,8 @@ def find_images(images: str) -> tuple[str, int, Callable[[int], Photo]]:
 
 
 def _of_array(file: Path, key: str) -> tuple[int, Callable[[int], Photo]]:
-    with np.load(file, allow_pickle=False) as stored:
-        if key not in stored.files:
-            raise ValueError(f"{file}: no array {key!r}; there are {', '.join(stored.files)}")
-        array = stored[key]
+    with opened_npz(file) as stored:
+        array = stored.read(key)
     if array.dtype != np.uint8 or not (array.ndim == 3 or (array.ndim == 4 and array.shape[3] == 3)) or not array.size:
         raise ValueError(
             f"{file}: {key}: expected uint8 (image, height, width), or with 3 channels, got {array.dtype} {array.shape}"

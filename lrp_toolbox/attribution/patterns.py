@@ -19,7 +19,6 @@ import json
 import math
 import os
 import shlex
-import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -32,7 +31,7 @@ from .. import backend
 from ..backend import Array, namespace, to_numpy
 from ..files import new_file, write_text
 from ..inputs import shape_of_one
-from ..io import ModelFormatError, read_arrays, read_json
+from ..io import ModelFormatError, brief, opened_npz, read_arrays, read_json
 from ..modules import Concatenation, Conv, Dropout, Flatten, Identity, Linear, MaxPool, Module, ReLU, Trace, fuse
 from ..modules.base import Layer
 from .backward import Start, Step, Walk, gradient_step, rewire
@@ -104,20 +103,28 @@ class Fit:
 
     def go_on(self, file: str | os.PathLike[str]) -> None:
         """Take up the sums in `file`. Raises ModelFormatError if they are of another net, other images or another estimator."""
+        with opened_npz(Path(file)) as stored:
+            arrays = {name: stored.read(name) for name in stored.names}
         try:
-            with open(file, "rb") as opened, np.load(opened, allow_pickle=False) as stored:
-                arrays = {name: stored[name] for name in stored.files}
             state = json.loads(str(arrays.pop("state")))
             images = int(state.pop("images"))
-        except (zipfile.BadZipFile, OSError, ValueError, KeyError, TypeError, AttributeError, EOFError) as error:
-            raise ModelFormatError(f"{file}: expected the sums of a fit of patterns: {error}") from error
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+            raise ModelFormatError(f"{file}: expected the sums of a fit of patterns: {brief(error)}") from error
         for key, value in self._state().items():
             if key != "images" and state.get(key) != value:
-                raise ModelFormatError(f"{file}: {key}: expected {value!r}, found {state.get(key)!r}")
+                raise ModelFormatError(f"{file}: {key}: expected {value!r}, found {brief(state.get(key))}")
         layers = dict(_layers(self.net))
         keys = list(_Sums.__dataclass_fields__)
         if images and set(arrays) != {f"{name}.{key}" for name in layers for key in keys}:
             raise ModelFormatError(f"{file}: expected sums for {', '.join(layers)}")
+        for name, layer in layers.items() if images else ():
+            for key in keys:
+                a, shape = arrays[f"{name}.{key}"], tuple(layer.w.shape) if key in ("x", "xy") else (layer.w.shape[-1],)
+                if a.dtype != np.float64 or a.shape != shape or not np.isfinite(a).all():
+                    expected = f"expected finite float64 of shape {shape}, found {a.dtype} of shape {a.shape}"
+                    raise ModelFormatError(f"{file}: {name}.{key}: {brief(expected)}")
+                if key == "samples" and not (a > 0).all():
+                    raise ModelFormatError(f"{file}: {name}.{key}: expected numbers > 0, found {a.min():g}")
         self.images = images
         self.sums = {
             name: _Sums(**{key: backend.asarray(arrays[f"{name}.{key}"], layer.w) for key in keys})
@@ -260,7 +267,7 @@ class Patterns:
         folder = require_patterns(folder)
         about = read_json(folder / "patterns.json") if (folder / "patterns.json").is_file() else {}
         if about.get("format") != FORMAT:
-            raise ModelFormatError(f"{folder / 'patterns.json'}: format: expected {FORMAT}, found {about.get('format')!r}")
+            raise ModelFormatError(f"{folder / 'patterns.json'}: format: expected {FORMAT}, found {brief(about.get('format'))}")
         del about["format"]
         return Patterns(read_arrays(folder / "patterns.npz", np.dtype(dtype)), about)
 

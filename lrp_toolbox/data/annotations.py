@@ -9,6 +9,8 @@ from typing import Any, NoReturn
 from xml.etree.ElementTree import Element, TreeBuilder
 from xml.parsers import expat
 
+from ..text import shortened
+
 Size = tuple[int, int]  # (height, width)
 Box = tuple[float, float, float, float]  # x0, y0, x1, y1
 MAX_PIXELS = 1 << 24  # in a row; no photograph has more
@@ -16,6 +18,9 @@ MAX_PIXELS = 1 << 24  # in a row; no photograph has more
 
 class DataFormatError(ValueError):
     """A broken file of annotations: the message has the file, the place, what was expected and what was found."""
+
+    def __init__(self, message: str):
+        super().__init__(shortened(message))
 
 
 def read_text(file: Path) -> str:

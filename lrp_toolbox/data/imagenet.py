@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import zlib
 from os import PathLike
 from pathlib import Path
 
@@ -28,6 +27,7 @@ from .annotations import (
     xml_size,
 )
 from .boxes import Item, by_class
+from .mat import read_mat
 
 FIRST = 0  # pixels are counted from 0: in 994 boxes xmin is 0 at the least and xmax the width less 1 at the most, both often
 SUFFIX = ".JPEG"
@@ -42,26 +42,21 @@ SYNSETS = ("synset_words.txt", "LOC_synset_mapping.txt", KIT)
 Found = tuple[Size, list[tuple[str, Box, bool]]]  # the size of a photograph, and its objects
 
 
-# What SciPy raises for a broken .mat, besides an error of its own.
-BROKEN_MAT = (OSError, EOFError, ValueError, TypeError, LookupError, OverflowError, NotImplementedError, zlib.error)
-
-
 def read_kit(file: Path) -> dict[str, str]:
     """The WordNet ids in meta.mat, sorted, and their words. Synsets that have others below them are no classes.
 
     The numbers in meta.mat, ILSVRC2012_ID, have another order than the outputs of networks.
     """
-    from scipy.io import loadmat  # half a second to import, which few need
-    from scipy.io.matlab import MatReadError
-
-    try:
-        synsets = loadmat(file, squeeze_me=True)["synsets"]
-        fields = [np.atleast_1d(synsets[key]) for key in ("WNID", "words", "num_children")]
-        found = {str(wnid): str(words) for wnid, words, children in zip(*fields, strict=True) if int(children) == 0}
-    except FileNotFoundError:
-        raise
-    except (*BROKEN_MAT, MatReadError) as error:
-        raise DataFormatError(f"{file}: expected the synsets of ImageNet's development kit: {error}") from error
+    synsets = read_mat(file).get("synsets")
+    found: dict[str, str] = {}
+    for k, synset in enumerate(synsets if isinstance(synsets, list) else [None], 1):
+        where = f"{file}: synset {k}"
+        fields = [synset.get(key) if isinstance(synset, dict) else None for key in ("WNID", "words", "num_children")]
+        wnid, words, children = fields
+        if not (isinstance(wnid, str) and isinstance(words, str) and isinstance(children, np.ndarray) and children.size == 1):
+            raise DataFormatError(f"{where}: expected WNID, words and num_children, found {repr(synset)[:200]}")
+        if children.item() == 0:
+            found[wnid] = words
     return dict(sorted(found.items()))
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import struct
 import warnings
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Real
@@ -47,7 +49,7 @@ def as_photo(photo: str | PathLike[str] | Image.Image | np.ndarray[Any, Any]) ->
     if isinstance(photo, (str, PathLike)):
         return read_photo(photo)
     if isinstance(photo, Image.Image):
-        return np.asarray(_to_rgb(ImageOps.exif_transpose(photo), "photo"))
+        return _to_rgb(ImageOps.exif_transpose(photo), "photo")
     if not isinstance(photo, np.ndarray):
         raise TypeError(f"photo: expected a path, a Pillow image or an array, got {type(photo).__name__}")
     grey = photo.ndim == 2 or (photo.ndim == 3 and photo.shape[2] == 1)
@@ -59,7 +61,7 @@ def as_photo(photo: str | PathLike[str] | Image.Image | np.ndarray[Any, Any]) ->
     if photo.ndim == 3 and photo.shape[2] == 3:
         return photo
     pixels = np.ascontiguousarray(photo.reshape(photo.shape[:2]) if grey else photo)
-    return np.asarray(_to_rgb(Image.fromarray(pixels), "photo"))
+    return _to_rgb(Image.fromarray(pixels), "photo")
 
 
 def decode_photo(file: IO[bytes], name: str, *, upright: bool = True, formats: tuple[str, ...] | None = None) -> Photo:
@@ -70,35 +72,54 @@ def decode_photo(file: IO[bytes], name: str, *, upright: bool = True, formats: t
     """
     try:
         with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about metadata, not about pixels
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            warnings.filterwarnings("ignore", category=UserWarning)  # about metadata, not about pixels
-            with Image.open(file, formats=formats) as image:
-                image.seek(0)
-                image.load()
-                if upright:
-                    ImageOps.exif_transpose(image, in_place=True)  # a copy of a large photograph takes 200 MB
-                return np.asarray(_to_rgb(image, name))
+            image = Image.open(file, formats=formats)
+            if image.format in RUN_PROGRAMS:
+                raise ValueError(f"{image.format} is a program, which is never run")
+            image.seek(0)
+            image.load()
+            if upright:
+                ImageOps.exif_transpose(image, in_place=True)  # a copy of a large photograph takes 200 MB
     except UnidentifiedImageError:
         known = "that Pillow does not know" if formats is None else f"other than {', '.join(formats)}"
         raise ValueError(f"{name}: not a picture, or of a format {known}") from None
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
         raise ValueError(f"{name}: too many pixels to be safe to open (some 89 million); make it smaller") from None
-    except (OSError, SyntaxError, EOFError, OverflowError) as error:  # what Pillow raises for a broken file
-        raise ValueError(f"{name}: cannot be read as a picture: {error}") from error
+    except BROKEN as error:
+        said = str(error) or type(error).__name__
+        raise ValueError(f"{name}: cannot be read as a picture: {said[:200]}") from error
+    with image:
+        return _to_rgb(image, name)
 
 
-def _to_rgb(image: Image.Image, name: str) -> Image.Image:
+RUN_PROGRAMS = ("EPS",)  # formats that Pillow has another program draw
+# what Pillow raises for a broken file: each of its formats has errors of its own
+BROKEN = (OSError, SyntaxError, EOFError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError, AssertionError,
+          RuntimeError, MemoryError, BufferError, struct.error, zlib.error)  # fmt: skip
+BAND = 1 << 22  # pixels that become RGB at a time: copies of all of them would take a gigabyte
+
+
+def _to_rgb(image: Image.Image, name: str) -> Photo:
     if image.mode == "F":
         raise ValueError(f"{name}: floating-point pixels, whose white is not known; expected 8 or 16 bits")
-    if image.mode.startswith("I"):  # 16 bits, or 32 in which 16 are used
-        wide = np.asarray(image)
-        if wide.min() < 0 or wide.max() > 65535:
-            raise ValueError(f"{name}: pixels from {wide.min()} to {wide.max()}; expected 8 or 16 bits")
-        image = Image.fromarray(((wide.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8))
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-    return image if image.mode == "RGB" else image.convert("RGB")
+    (width, height), rows = image.size, max(1, BAND // image.size[0])
+    photo = np.empty((height, width, 3), np.uint8)
+    for top in range(0, height, rows):
+        band = image.crop((0, top, width, min(top + rows, height)))
+        if image.mode.startswith("I"):  # 16 bits, or 32 in which 16 are used
+            wide = np.asarray(band)
+            if wide.min() < 0 or wide.max() > 65535:
+                raise ValueError(f"{name}: pixels from {wide.min()} to {wide.max()}; expected 8 or 16 bits")
+            band = Image.fromarray(((wide.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8))
+        try:
+            if band.has_transparency_data:
+                band = band.convert("RGBA")
+                band = Image.alpha_composite(Image.new("RGBA", band.size, "white"), band)
+            photo[top : top + rows] = np.asarray(band.convert("RGB"))
+        except ValueError as error:  # pixels of a kind that Pillow does not convert
+            raise ValueError(f"{name}: cannot be read as a picture: {image.mode}: {error}") from error
+    return photo
 
 
 Fit = Literal["warp", "crop", "pad"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -89,7 +90,7 @@ class VOC:
 
     def _from_xml(self, name: str, where: str) -> _Record:
         file = self.folder / "Annotations" / f"{name}.xml"
-        if not file.is_file():
+        if "/" in name or not os.path.isfile(file):  # which, unlike Path.is_file, raises nothing for a name that is too long
             raise DataFormatError(f"{where}: {name}: there is no {file}")
         root = read_xml(file)
         size = xml_size(file, root)

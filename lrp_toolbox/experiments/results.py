@@ -83,10 +83,20 @@ def _by_method(store: Store, methods: Sequence[str], items: Collection[str]) -> 
     for row in store.rows():
         if row[0] in items:
             found.setdefault(row[2], []).append(row)
-    if not found:
+    pairs = {method: [row[:2] for row in found.get(method, [])] for method in methods}
+    if not any(pairs.values()):
         raise ValueError(f"{store.folder}: nothing is measured of the images that are asked for")
-    split = {m: (np.array([row[:2] for row in rows]), np.array([row[3:] for row in rows], float)) for m, rows in found.items()}
-    return {method: split[method] for method in methods}
+    for method in methods:
+        if pairs[method] != pairs[methods[0]]:
+            raise ValueError(f"{store.folder}: expected the same images and classes for each method, found others for {method}")
+    values = {method: np.array([row[3:] for row in found[method]], float) for method in methods}
+    for k, column in enumerate(store.columns):
+        if column in PIXELS and not all(np.all((of[:, k] >= 0) & (of[:, k] < 1 << 53)) for of in values.values()):
+            raise ValueError(f"{store.folder}: {column}: expected numbers of pixels, found others")
+    return {method: (np.array(pairs[method]), values[method]) for method in methods}
+
+
+PIXELS = ("box", "image")  # columns that count pixels
 
 
 # ---- Table I ---------------------------------------------------------------------------------------------------------

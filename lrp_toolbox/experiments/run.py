@@ -52,7 +52,7 @@ def measure(
     """Measure the items that are not in the store, and store them. At most `ahead` items are given to the executor at a time.
 
     If an image cannot be measured, the others still are. At the end, ValueError says what was wrong. Nothing of such an image
-    is stored, so that the next run tries it again.
+    is stored, so that the next run tries it again. If the store cannot be written, OSError ends the run.
     """
     done = store.done()
     waiting = iter([item for item in items if item.id not in done])
@@ -72,9 +72,11 @@ def measure(
                 for future in wait(pending, return_when=FIRST_COMPLETED).done:
                     item = pending.pop(future)
                     try:
-                        writer.add(future.result())
+                        found = future.result()
                     except (ValueError, TypeError, OSError) as error:
                         failed.append(f"{item.id}: {error}")
+                    else:
+                        writer.add(found)
                     bar.update()
                 if len(failed) >= FAILURES:
                     break

@@ -5,7 +5,7 @@ from __future__ import annotations
 import zipfile
 from pathlib import Path
 
-from ..io import BROKEN, ModelFormatError
+from ..io import BROKEN_ZIP, ModelFormatError
 
 PICKLES = (".pth", ".pt", ".pkl", ".pickle", ".ckpt", ".joblib")
 
@@ -18,7 +18,7 @@ def refuse_pickle(path: Path) -> None:
         try:
             with zipfile.ZipFile(path) as archive:
                 found = any(name.endswith("data.pkl") for name in archive.namelist())
-        except BROKEN:
+        except BROKEN_ZIP:
             found = path.suffix in PICKLES
     else:
         found = beginning[:1] == b"\x80" or path.suffix in PICKLES

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import math
 import os
-import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ import numpy as np
 
 from ..backend import Array
 from ..data.photos import Fit
-from ..io import BROKEN, Model, ModelFormatError, as_numbers, brief
+from ..io import Model, ModelFormatError, StoredArrays, as_numbers, brief, opened_npz
 from ..modules import BatchNorm, Conv, Dropout, Flatten, Linear, MaxPool, Module, ReLU
 from ..modules.base import Shape
 from ..zoo import VGG_BLOCKS
@@ -232,39 +231,22 @@ def _opened(path: Path) -> Iterator[_Stored]:
     with path.open("rb") as file:
         beginning = file.read(9)
     if beginning[:2] == b"PK":
-        try:
-            archive = zipfile.ZipFile(path)
-        except BROKEN as error:
-            raise ModelFormatError(f"{path}: not a readable .npz: {brief(error)}") from error
-        with archive:
-            yield _npz(path, archive)
+        with opened_npz(path) as stored:
+            yield _npz(stored)
     elif beginning[8:] == b"{":
         yield _safetensors(path)
     else:
         raise ModelFormatError(f"{path}: expected .safetensors or .npz, found neither")
 
 
-def _npz(path: Path, archive: zipfile.ZipFile) -> _Stored:
-    members = archive.namelist()
-    if len(set(members)) < len(members) or not all(member.endswith(".npy") for member in members):
-        raise ModelFormatError(f"{path}: expected a .npz with one .npy for each name, found {brief(members[:3])}")
+def _npz(stored: StoredArrays) -> _Stored:
+    def shape(name: str) -> Shape:
+        found, dtype = stored.header(name)
+        if dtype.kind != "f":
+            raise ModelFormatError(f"{stored.file}: {name}: expected floating-point numbers, found {dtype}")
+        return found
 
-    def header(name: str) -> Shape:
-        with archive.open(f"{name}.npy") as file:
-            read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-            version = np.lib.format.read_magic(file)
-            if version not in read:
-                raise ModelFormatError(f"{path}: {name}: expected a .npy of version 1 or 2, found {version}")
-            shape, _, dtype = read[version](file)
-            if dtype.kind != "f":
-                raise ModelFormatError(f"{path}: {name}: expected floating-point numbers, found {dtype}")
-            return tuple(shape)
-
-    def array(name: str) -> Array:
-        with archive.open(f"{name}.npy") as file:
-            return np.lib.format.read_array(file, allow_pickle=False)
-
-    return _Stored(path, _unwrapped(member[: -len(".npy")] for member in members), header, array, BROKEN)
+    return _Stored(stored.file, _unwrapped(stored.names), shape, stored.read, ())
 
 
 def _safetensors(path: Path) -> _Stored:

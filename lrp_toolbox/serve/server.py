@@ -448,6 +448,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def _send(self, status: int, body: bytes, kind: str) -> None:
         self.connection.settimeout(SECONDS)
+        if self.request_version == "HTTP/0.9":  # so old an answer would have no headers, which keep the page to itself
+            self.request_version = self.protocol_version
         self.send_response(status)
         for name, value in {**HEADERS, "Content-Type": kind, "Content-Length": str(len(body)), "Connection": "close"}.items():
             self.send_header(name, value)

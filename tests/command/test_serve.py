@@ -18,7 +18,9 @@ import threading
 import time
 import urllib.parse
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -674,6 +676,110 @@ def test_what_is_no_http_is_refused_and_harms_nothing(server, garbage):
     assert b" 200 " not in answer[:20]
     assert server.token.encode() not in answer
     assert send(server, "GET", "/")[0] == 200
+
+
+@pytest.mark.parametrize("request_line", ["GET /", "GET / HTTP/0.9", "GET /page.js ", "DELETE / X", "GET /nothing HTTP/0.9"])
+def test_every_answer_has_the_headers_that_keep_it_to_itself(server, request_line):
+    """In HTTP/0.9 an answer is the file alone; `python -m fuzz requests` found the page without its headers."""
+    with socket.create_connection(server.server_address, timeout=10) as connection:
+        connection.sendall(f"{request_line}\r\nHost: 127.0.0.1:{server.server_address[1]}\r\n\r\n".encode())
+        connection.shutdown(socket.SHUT_WR)
+        answer = b"".join(iter(lambda: connection.recv(1 << 16), b""))
+    head = answer.partition(b"\r\n\r\n")[0]
+    assert head.startswith(b"HTTP/1.0 ")
+    for name, value in serving.HEADERS.items():
+        assert f"{name}: {value}".encode() in head
+
+
+@pytest.fixture(scope="module")
+def real():
+    """The command in a process of its own, as a user starts it; a request has two seconds to arrive."""
+    sys.path.insert(0, str(ROOT))
+    from fuzz.requests import Serving
+
+    with Serving(seconds=2) as serving:
+        yield serving
+        assert serving.said() == ""
+
+
+def test_fifty_at_once_are_all_answered(real):
+    asked = real.request("POST", "/photo", EXAMPLE.read_bytes())
+    with ThreadPoolExecutor(50) as pool:
+        answers = list(pool.map(real.send, [asked.replace(b"X-Page: fuzz", b"X-Page: %d" % k) for k in range(50)]))
+    assert [answer.split(b" ", 2)[1] for answer in answers] == [b"200"] * 50
+    with ThreadPoolExecutor(50) as pool:  # of one page only the newest question counts
+        answers = list(pool.map(real.send, [asked] * 50))
+    assert {answer.split(b" ", 2)[1] for answer in answers} <= {b"200", b"409"}
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET / HT", b"GET / HTTP/1.1\r\nHost: {host}\r\nX-Slow: ", b"POST {body}"])
+def test_fifty_slow_clients_keep_nobody_waiting_and_are_let_go(real, sent):
+    """Ones that connect and say nothing, that stop in the first line, in the headers or in the body."""
+    whole = real.request("POST", "/photo", EXAMPLE.read_bytes())
+    sent = whole[:-10] if b"{body}" in sent else sent.replace(b"{host}", real.host)
+    slow = [socket.create_connection(("127.0.0.1", real.port), timeout=30) for _ in range(50)]
+    try:
+        for connection in slow:
+            connection.sendall(sent)
+        began = time.monotonic()
+        assert b" 200 " in real.send(real.request("GET", "/models"))[:16]
+        assert b" 200 " in real.send(whole)[:16]
+        assert time.monotonic() - began < 10
+        for connection in slow:
+            with suppress(ConnectionError):
+                assert b" 200 " not in b"".join(iter(lambda: connection.recv(1 << 16), b""))[:16]  # noqa: B023
+    finally:
+        for connection in slow:
+            connection.close()
+
+
+def test_clients_that_do_not_read_are_let_go(real):
+    """Their answers are larger than what the system keeps for them."""
+    slow = []
+    for _ in range(20):
+        connection = socket.socket()
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 12)
+        connection.connect(("127.0.0.1", real.port))
+        connection.sendall(real.request("GET", "/page.js"))
+        slow.append(connection)
+    assert b" 200 " in real.send(real.request("GET", "/models"))[:16]
+    until = time.monotonic() + 30
+    while len(list(Path(f"/proc/{real.process.pid}/task").glob("*"))) > 20 and time.monotonic() < until:
+        time.sleep(0.05)
+    assert time.monotonic() < until
+    for connection in slow:
+        connection.close()
+
+
+@pytest.mark.parametrize("size", [30 << 20, (30 << 20) + 1])
+def test_big_bodies_to_the_command(real, size):
+    head = real.request("POST", "/photo").replace(b"Content-Length: 0", b"Content-Length: %d" % size)
+    answer = real.send(head + bytes(size), seconds=60)
+    assert answer.split(b" ", 2)[1] == (b"400" if size <= 30 << 20 else b"413")
+    assert real.memory() < 1 << 30
+
+
+@pytest.mark.parametrize(
+    ("changes", "status"),
+    [
+        ({"Host": "evil.example"}, 403),
+        ({"Origin": "http://evil.example"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"X_Token": "x" * 43}, 403),
+        ({"X_Page": "<img src=x onerror=alert(1)>"}, 200),
+        ({"X_Model": "<script>alert(1)</script>"}, 404),
+        ({"X_Model": "%3Cscript%3E%00%ff"}, 404),
+        ({"X_Model": "../../etc"}, 404),
+    ],
+)
+def test_the_command_refuses_strangers_and_sends_no_markup(real, changes, status):
+    answer = real.send(real.request("POST", "/photo", EXAMPLE.read_bytes(), **changes))
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert int(head.split(b" ", 2)[1]) == status
+    assert b"Content-Type: application/json" in head  # a name with markup comes as JSON, which no browser shows as a page
+    assert b"nosniff" in head
+    assert real.token not in body
+    assert b"script" not in head
 
 
 CHANGES = [

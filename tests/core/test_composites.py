@@ -45,15 +45,15 @@ def chosen(composite, net=None, shape=SHAPE):
 @pytest.mark.parametrize(
     ("composite", "convs", "pools"),
     [
-        (lrp.lrp_cmp(alpha=1, flat=0), ["α1"] * 4, ["max", "ε"]),  # Fig. 1(e)
-        (lrp.lrp_cmp(alpha=2, flat=0), ["α2"] * 4, ["max", "ε"]),
-        (lrp.lrp_cmp(alpha=1, flat=1), ["♭", "α1", "α1", "α1"], ["max", "ε"]),
-        (lrp.lrp_cmp(), ["♭", "α2", "α2", "α2"], ["max", "ε"]),  # the default: the best of Table I
-        (lrp.lrp_cmp(alpha=1, flat=3), ["♭", "♭", "♭", "α1"], ["max", "ε"]),  # Fig. 1(f)
+        (lrp.lrp_cmp(alpha=1, flat=0), ["α1"] * 4, ["max", "z"]),  # Fig. 1(e)
+        (lrp.lrp_cmp(alpha=2, flat=0), ["α2"] * 4, ["max", "z"]),
+        (lrp.lrp_cmp(alpha=1, flat=1), ["♭", "α1", "α1", "α1"], ["max", "z"]),
+        (lrp.lrp_cmp(), ["♭", "α2", "α2", "α2"], ["max", "z"]),  # the default: the best of Table I
+        (lrp.lrp_cmp(alpha=1, flat=3), ["♭", "♭", "♭", "α1"], ["max", "z"]),  # Fig. 1(f)
         (lrp.lrp_cmp(flat="all"), ["♭"] * 4, ["♭", "♭"]),  # Fig. 1(g)
-        (lrp.lrp_cmp(alpha=1, flat=3, pooling=True), ["♭", "♭", "α1", "α1"], ["♭", "ε"]),
+        (lrp.lrp_cmp(alpha=1, flat=3, pooling=True), ["♭", "♭", "α1", "α1"], ["♭", "z"]),
         (lrp.lrp_cmp(alpha=1, flat=6, pooling=True), ["♭"] * 4, ["♭", "♭"]),
-        (lrp.lrp_cmp(alpha=1, flat=2, first=lrp.WSquare()), ["w²", "♭", "α1", "α1"], ["max", "ε"]),
+        (lrp.lrp_cmp(alpha=1, flat=2, first=lrp.WSquare()), ["w²", "♭", "α1", "α1"], ["max", "z"]),
     ],
     ids=lambda value: getattr(value, "name", None),
 )

@@ -2,7 +2,9 @@
 
 import dataclasses
 import json
+import math
 import shutil
+import struct
 import zipfile
 
 import numpy as np
@@ -13,7 +15,7 @@ from strategies import broken
 from support import small_cnn
 
 import lrp_toolbox as lrp
-from lrp_toolbox.io import Model, ModelFormatError, load, save
+from lrp_toolbox.io import Model, ModelFormatError, load, read_arrays, read_npy, save
 
 PREPROCESSING = lrp.Preprocessing((12, 12), "crop", "BGR", (1.0, 2.0, 3.0), (2.0, 5.0, 0.3))
 CLASSES = ("a", "b", "c", "d", "é")
@@ -221,7 +223,7 @@ def test_broken_files_are_refused(tmp_path):
         (arrays["conv1.w"].astype(int), "conv1.w: expected floating-point numbers, found int64"),
         (arrays["conv1.w"][..., :4], "conv1"),
         (arrays["conv1.w"].astype(float) + 1e300, "conv1.w: expected finite numbers, found NaN or infinity"),
-        (np.array([{}]), "not a readable .npz"),
+        (np.array([{}]), "conv1.w: not readable: expected the header of an array of numbers"),
     ]:
         np.savez(folder / "weights.npz", **{**arrays, "conv1.w": wrong})
         refused(message)
@@ -230,8 +232,8 @@ def test_broken_files_are_refused(tmp_path):
     np.save(tmp_path / "one.npy", arrays["conv1.w"])
     npy = (tmp_path / "one.npy").read_bytes()
     for content, message in [
-        (b"no header", r"conv1.w: expected an array, found b'no header'"),
-        (npy.replace(b"}", b"(", 1), "not a readable .npz"),  # which NumPy hands to the tokenizer of Python
+        (b"no header", r"conv1.w: expected an array, found bytes that begin b'no heade'"),
+        (npy.replace(b"}", b"(", 1), "not a readable .npz"),  # what NumPy gives to the tokenizer of Python
         (npy.replace(b"'<f4'", b"'<f'("), "not a readable .npz"),
     ]:
         with zipfile.ZipFile(folder / "weights.npz", "w") as archive:
@@ -241,3 +243,100 @@ def test_broken_files_are_refused(tmp_path):
     refused("model.json: expected JSON")
     (folder / "model.json").write_text("[]")
     refused("model.json: expected an object, found list")
+
+
+# ---- What fuzzing found (`python -m fuzz npz model`) -----------------------------------------------------------------
+
+
+def npy(text, body=b""):
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text + body
+
+
+PYTHON_2 = npy(b"{'descr': '<f4', 'fortran_order': False, 'shape': (2L,)}\n", bytes(8))
+
+
+def archived(file, content, method=zipfile.ZIP_STORED):
+    with zipfile.ZipFile(file, "w", method) as archive:
+        archive.writestr("a.npy", content)
+    return file
+
+
+def test_an_array_of_python_2_is_read_without_a_warning(tmp_path):
+    found = read_arrays(archived(tmp_path / "a.npz", PYTHON_2), np.dtype(np.float32))
+    np.testing.assert_array_equal(found["a"], [0, 0])
+
+
+@pytest.mark.parametrize("fortran", [False, True])
+@pytest.mark.parametrize("shape", [(), (0,), (3, 0), (2, 3, 4)])
+def test_arrays_are_those_of_numpy(tmp_path, shape, fortran):
+    a = np.arange(math.prod(shape), dtype=np.float32).reshape(shape, order="F" if fortran else "C")
+    for write in (np.savez, np.savez_compressed):
+        write(tmp_path / "a.npz", a=a)
+        found = read_arrays(tmp_path / "a.npz", np.dtype(np.float32))["a"]
+        np.testing.assert_array_equal(found, a)
+        assert found.shape == a.shape
+    np.save(tmp_path / "a.npy", a)
+    np.testing.assert_array_equal(read_npy(tmp_path / "a.npy"), a)
+
+
+@pytest.mark.parametrize(
+    ("content", "method", "message"),
+    [
+        (npy(rb"'\d'"), zipfile.ZIP_STORED, "not a readable .npz"),  # a DeprecationWarning of Python
+        (npy(b"1 is 1"), zipfile.ZIP_STORED, "not a readable .npz"),  # a SyntaxWarning
+        (npy(b"(" * 300), zipfile.ZIP_STORED, "not a readable .npz"),
+        (npy(b"{'descr': '|O', 'fortran_order': False, 'shape': (1,)}", bytes(8)), zipfile.ZIP_STORED, "array of numbers"),
+        (npy(b"{'descr': '<f4', 'fortran_order': False, 'shape': (True,)}", bytes(4)), zipfile.ZIP_STORED, "array of numbers"),
+        (npy(b"{'descr': '<f4', 'fortran_order': False, 'shape': (9,)}", bytes(4)), zipfile.ZIP_STORED, "found 4: cut off"),
+        (PYTHON_2 + b"x", zipfile.ZIP_STORED, "found 9: cut off"),
+        (PYTHON_2[:4], zipfile.ZIP_STORED, "expected an array"),
+        (b"\x93NUMPY\x09\x00" + bytes(80), zipfile.ZIP_STORED, r"version 1, 2 or 3, found \(9, 0\)"),
+        (b"\x93NUMPY\x01\x00\xff\xff" + bytes(1 << 16), zipfile.ZIP_STORED, "at most 10,000 characters"),
+        (PYTHON_2, zipfile.ZIP_LZMA, "another kind of compression"),
+    ],
+)
+def test_hostile_arrays_are_refused(tmp_path, content, method, message):
+    with pytest.raises(ModelFormatError, match=message) as caught:
+        read_arrays(archived(tmp_path / "a.npz", content, method), np.dtype(np.float32))
+    assert str(tmp_path / "a.npz") in str(caught.value)
+
+
+def test_an_encrypted_array_is_refused(tmp_path):
+    content = bytearray(archived(tmp_path / "a.npz", PYTHON_2).read_bytes())
+    for mark, at in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        content[content.index(mark) + at] |= 1
+    (tmp_path / "a.npz").write_bytes(content)
+    with pytest.raises(ModelFormatError, match=r"a\.npz: 'a': not a readable \.npz: .* encrypted"):
+        read_arrays(tmp_path / "a.npz", np.dtype(np.float32))
+
+
+def test_an_archive_that_becomes_a_thousand_times_as_large_is_refused_unread(tmp_path):
+    zeros = npy(b"{'descr': '<f4', 'fortran_order': False, 'shape': (%d,)}" % (1 << 26), bytes(1 << 28))
+    file = archived(tmp_path / "a.npz", zeros, zipfile.ZIP_DEFLATED)
+    assert file.stat().st_size < 1 << 19
+    with pytest.raises(
+        ModelFormatError, match=r"expected at most 67,108,864 bytes of arrays in a file of its size, found 268,"
+    ):
+        read_arrays(file, np.dtype(np.float32))
+
+
+def test_what_a_model_folder_may_hold_is_refused_with_its_name(tmp_path):
+    folder = save(model(), tmp_path / "toy")
+    spec = json.loads((folder / "model.json").read_text())
+    for change, message in [
+        ('{"format": ' + "9" * 5000 + "}", r"model\.json: expected JSON: Exceeds the limit"),
+        (json.dumps({**spec, "preprocessing": {**spec["preprocessing"], "fit": [0] * 20_000}}), r"model\.json: fit: expected"),
+    ]:
+        (folder / "model.json").write_text(change)
+        with pytest.raises(ModelFormatError, match=message) as caught:
+            load(folder)
+        assert len(str(caught.value)) < 5000
+    (folder / "model.json").write_text(
+        json.dumps({**spec, "net": {**spec["net"], "modules": [{"name": "\x1b[2J", "type": "A"}]}})
+    )
+    with pytest.raises(ModelFormatError, match=r"net/\\x1b\[2J: type: expected one of"):  # a terminal would be cleared by it
+        load(folder)
+    (folder / "model.json").write_text(json.dumps(spec))
+    (folder / "README.md").write_bytes(b"# \xff")
+    with pytest.raises(ModelFormatError, match=r"README\.md: expected text in UTF-8"):
+        load(folder)

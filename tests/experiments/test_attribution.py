@@ -40,6 +40,7 @@ from lrp_toolbox.attribution import (
     parse_method,
 )
 from lrp_toolbox.attribution.cam import _scaled_up
+from lrp_toolbox.attribution.fitting import find_images
 from lrp_toolbox.cli import main
 from lrp_toolbox.modules import Layer
 
@@ -758,7 +759,7 @@ def test_sums_of_something_else_refuse(tmp_path):
     whole = file.read_bytes()
     for broken in (b"", b"no npz", whole[: len(whole) // 2]):
         file.write_bytes(broken)
-        with pytest.raises(lrp.ModelFormatError, match=r"sums.npz: expected the sums of a fit"):
+        with pytest.raises(lrp.ModelFormatError, match=r"sums.npz: not a readable .npz"):
             Fit(NET, source="nine").go_on(file)
     with pytest.raises(ValueError, match="estimator: expected 'relu' or 'linear', got 'sigmoid'"):
         Fit(NET, "sigmoid")
@@ -766,6 +767,42 @@ def test_sums_of_something_else_refuse(tmp_path):
         Fit(NET, windows=0)
     with pytest.raises(ValueError, match="expected at least one to fit patterns to"):
         Fit(NET).patterns()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda a: {**a, "conv.x": a["conv.x"].astype(np.float32)}, r"conv\.x: .*found float32"),
+        (lambda a: {**a, "conv.y": a["conv.y"].astype(str)}, r"conv\.y: .*expected finite float64"),
+        (lambda a: {**a, "conv.samples": a["conv.samples"] * 0}, r"conv\.samples: expected numbers > 0"),
+        (lambda a: {**a, "conv.xy": a["conv.xy"] * np.nan}, r"conv\.xy: .*expected finite float64"),
+        (lambda a: {**a, "conv.counted": a["conv.counted"][:1]}, r"conv\.counted: .*shape"),
+        (lambda a: {**a, "state": np.array("9" * 5000)}, "expected the sums of a fit"),
+    ],
+)
+def test_sums_that_are_none_are_refused(tmp_path, change, message):
+    """What `python -m fuzz patterns` found."""
+    file = tmp_path / "sums.npz"
+    net = lrp.Sequential(conv=lrp.Conv(np.ones((1, 1, 3, 2))), flatten=lrp.Flatten(), fc=lrp.Linear(np.ones((8, 2))))
+    fit = Fit(net, source="noise")
+    fit.add(np.random.default_rng(0).random((5, 2, 2, 3)))
+    fit.store(file)
+    Fit(net, source="noise").go_on(file)
+    with np.load(file) as stored:
+        arrays = dict(stored)
+    np.savez(file, **change(arrays))
+    with pytest.raises(lrp.ModelFormatError, match=message) as caught:
+        Fit(net, source="noise").go_on(file)
+    assert "sums.npz" in str(caught.value)
+    assert len(str(caught.value)) < 5000
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x05\x06" + bytes(18), b"\x93NUMPY\x01\x00", b"PK\x03\x04" + bytes(80)])
+def test_images_in_a_broken_npz_are_refused_with_its_name(tmp_path, content):
+    """What `python -m fuzz patterns` found, too."""
+    (tmp_path / "images.npz").write_bytes(content)
+    with pytest.raises(ValueError, match=r"images\.npz: "):
+        find_images(f"{tmp_path / 'images.npz'}:x")
 
 
 def test_neurons_that_are_never_active_have_no_pattern():

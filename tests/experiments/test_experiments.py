@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import json
 import os
+import random
 import re
 import shutil
 import signal
@@ -295,6 +296,52 @@ def test_files_that_are_no_measurements(tmp_path):
         store(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("UPDATE meta SET value = '[' WHERE key = 'settings'", "meta: expected JSON"),
+        ("UPDATE meta SET value = x'ff'", "meta: expected JSON"),
+        (f"UPDATE meta SET value = '{'[' * 100_000}'", "meta: expected JSON"),
+        ("UPDATE meta SET value = '3' WHERE key = 'settings'", "settings: expected an object, found 3"),
+        ("UPDATE meta SET value = '{\"methods\": 3}' WHERE key = 'settings'", "methods: expected a list of names, found 3"),
+        ("DELETE FROM meta WHERE key = 'code'", "code: expected text, found None"),
+        ("UPDATE items SET item = x'ff'", "items: expected a name and a number of seconds"),
+        ("UPDATE items SET seconds = 'long'", "items: expected a name and a number of seconds"),
+        ("UPDATE rows SET class = x'ff' WHERE class = 'cat'", "rows: expected three names and then numbers"),
+        ("UPDATE rows SET a = 'x'", "rows: expected three names and then numbers"),
+        ("ALTER TABLE rows RENAME COLUMN a TO c", "expected the measurements of an experiment: no such column"),
+        ("DROP TABLE rows", "expected the tables items, meta, rows, found"),
+        ("CREATE TRIGGER t AFTER INSERT ON items BEGIN DELETE FROM rows; END", "expected the tables items, meta, rows, found"),
+        (
+            "ALTER TABLE items RENAME TO old; CREATE VIEW items AS WITH RECURSIVE c(x) AS "
+            "(SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT x AS item, x AS seconds FROM c",  # without an end
+            "expected the tables items, meta, rows, found",
+        ),
+    ],
+)
+def test_measurements_that_are_broken_are_refused(tmp_path, change, message):
+    """What `python -m fuzz results` found."""
+    with store(tmp_path).open() as writer:
+        writer.add(found("x"))
+    with closing(sqlite3.connect(tmp_path / "m.sqlite")) as connection:
+        connection.executescript(change)
+    with pytest.raises(ValueError, match=message) as caught:  # noqa: PT012
+        s = store(tmp_path)
+        s.done(), s.rows(), s.seconds()
+    assert str(tmp_path / "m.sqlite") in str(caught.value)
+    assert len(str(caught.value)) < 1000
+
+
+def test_tables_whose_description_is_no_text_are_refused(tmp_path):
+    """`python -m fuzz results`: Python then raises an error of its own in the place of SQLite's."""
+    with store(tmp_path).open() as writer:
+        writer.add(found("x"))
+    content = (tmp_path / "m.sqlite").read_bytes()
+    (tmp_path / "m.sqlite").write_bytes(content.replace(b"key TEXT PRIMARY", b"key`TEXT\xa0PRIMARY"))
+    with pytest.raises(ValueError, match=r"m\.sqlite: (expected the measurements|cannot be read as SQLite).*decode"):
+        store(tmp_path)
+
+
 # ---- Runs that something happens to ----------------------------------------------------------------------------------
 
 ENVIRONMENT = {
@@ -361,6 +408,77 @@ def test_killed_and_started_again(tiny, whole, tmp_path):
 def closing_select(file, query):
     with closing(sqlite3.connect(file)) as connection:
         return connection.execute(query).fetchall()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(5))
+def test_killed_at_random_instants(tiny, whole, tmp_path, seed):
+    """Four times each, wherever it is: while it begins, measures, or writes its report."""
+    rng, out, file = random.Random(seed), tmp_path / "out", tmp_path / "out" / "localisation.sqlite"
+    command = [sys.executable, "-c", SLOW_COMMAND, *arguments(tiny, out)]
+    for _ in range(4):
+        before = count(file)
+        with subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+            if rng.random() < 0.75:
+                until(lambda: count(file) > min(before, IMAGES - 1) or process.poll() is not None)  # noqa: B023
+            end = time.monotonic() + rng.uniform(0, 0.6)
+            while process.poll() is None and time.monotonic() < end:
+                time.sleep(0.001)
+            process.kill()
+        assert count(file) >= before
+    e = experiment(tiny, out)
+    assert e.localised() is not None
+    assert rows_of(e) == whole
+    assert closing_select(file, "PRAGMA integrity_check") == [("ok",)]
+
+
+def test_two_runs_at_once_in_one_folder(tiny, whole, tmp_path):
+    command = [sys.executable, "-c", SLOW_COMMAND, *arguments(tiny, tmp_path)]
+    runs = [subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) for _ in range(2)]
+    for run in runs:
+        with run:
+            said = run.stderr.read().decode()
+            assert run.wait(120) == 0, said
+    assert rows_of(experiment(tiny, tmp_path)) == whole
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]  # nothing is left over
+    assert (tmp_path / "report.html").read_text().endswith("</html>\n")
+
+
+def test_two_runs_that_differ_and_begin_at_once_are_not_mixed(tmp_path):
+    first, second, shard = (
+        store(tmp_path),
+        store(tmp_path, methods=["flat"]),
+        store(tmp_path, (1, 2), fit="crop", methods=["w2"]),
+    )
+    other_code = store(tmp_path, code="d")
+    with first.open() as writer:
+        writer.add(found("x"))
+    for late, what in ((second, "methods: was measured with z"), (other_code, "begun by other code"), (shard, "methods")):
+        with pytest.raises(ValueError, match=what):
+            late.open()
+    assert store(tmp_path).rows() == first.rows() != []
+
+
+FULL_DISK = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, 1 << 16))  # for each file
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such limits")
+def test_a_full_disk_loses_nothing(tiny, whole, tmp_path):
+    command = [sys.executable, "-c", FULL_DISK + SLOW_COMMAND, *arguments(tiny, tmp_path)]
+    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 2
+    [line] = [line for line in done.stderr.splitlines() if line.startswith("lrp: ")]
+    assert re.search(r"localisation\.sqlite: cannot be written: .*; all that was done is kept: run this again", line)
+    file = tmp_path / "localisation.sqlite"
+    before = closing_select(file, "SELECT item, seconds FROM items")
+    assert 0 < len(before) < IMAGES
+    e = experiment(tiny, tmp_path)
+    assert e.localised() is not None
+    assert rows_of(e) == whole
+    assert set(before) <= set(closing_select(file, "SELECT item, seconds FROM items"))  # these were not measured again
 
 
 def test_processes_one_of_which_is_killed(tiny, whole, tmp_path):

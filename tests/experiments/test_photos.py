@@ -1,6 +1,7 @@
 """Picture files of every kind come in as RGB, the right way up, or are refused in one sentence."""
 
 import struct
+import warnings
 import zlib
 
 import numpy as np
@@ -237,3 +238,49 @@ def test_bad_preprocessing_is_refused(make, message):
     with pytest.raises(ValueError) as caught:  # noqa: PT011
         make()
     assert message in str(caught.value)
+
+
+# ---- What fuzzing found (`python -m fuzz photographs pictures`) ------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"P6\n3\xff\x80255\n" + bytes(20),
+        b"\x01\xda\x01\x09" + bytes(508),  # SGI, of a kind that there is not
+        b"/* XPM */\nstatic char *x[] = {\n",
+        b"SIMPLE  =                    T".ljust(80) + b"END".ljust(2800),
+        b"BLP2" + bytes(200),
+        b"qoif" + bytes(10),
+    ],
+)
+def test_broken_pictures_of_any_format_are_refused_with_their_name(tmp_path, content):
+    """For each, Pillow has another error."""
+    (tmp_path / "photo").write_bytes(content)
+    with pytest.raises(ValueError, match=r"photo: (cannot be read as|not) a picture") as caught:
+        read_photo(tmp_path / "photo")
+    assert str(tmp_path) in str(caught.value)
+
+
+def test_a_format_that_pillow_will_forget_gives_no_warning(tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of writing it
+        Image.fromarray(RGB).save(tmp_path / "photo.im")
+    np.testing.assert_array_equal(read_photo(tmp_path / "photo.im"), RGB)
+
+
+def test_programs_are_not_run(tmp_path):
+    """PostScript is a program; Pillow would have Ghostscript run it."""
+    Image.fromarray(RGB).save(tmp_path / "photo.eps")
+    with pytest.raises(ValueError, match=r"photo\.eps: cannot be read as a picture: EPS is a program, which is never run"):
+        read_photo(tmp_path / "photo.eps")
+
+
+def test_bands_are_joined(tmp_path, monkeypatch):
+    """Large photographs become RGB some rows at a time."""
+    clear = np.random.default_rng(1).integers(0, 256, (6, 9, 4), dtype=np.uint8)
+    images = [Image.fromarray(clear), Image.fromarray(GREY.astype(np.uint16) * 257), Image.fromarray(RGB).quantize(16)]
+    whole = [stored(tmp_path, image, f"{k}.png") for k, image in enumerate(images)]
+    monkeypatch.setattr("lrp_toolbox.data.photos.BAND", 20)
+    for k, expected in enumerate(whole):
+        np.testing.assert_array_equal(read_photo(tmp_path / f"{k}.png"), expected)

@@ -1052,6 +1052,14 @@ def test_what_is_no_mean_is_refused(tmp_path):
             read_bytes(tmp_path, TOY_FILE, mean=tmp_path / "mean.npy")
 
 
+def test_a_mean_that_python_2_wrote_is_read_without_a_warning(tmp_path):
+    """As `python -m fuzz caffe-mean` found: NumPy warns of it."""
+    header = b"{'descr': '<f8', 'fortran_order': False, 'shape': (3L, 4L, 4L)}"
+    content = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + np.ones((3, 4, 4)).tobytes()
+    (tmp_path / "mean.npy").write_bytes(content)
+    assert read_bytes(tmp_path, TOY_FILE, mean=tmp_path / "mean.npy").preprocessing.mean == (1.0, 1.0, 1.0)
+
+
 @pytest.mark.skipif(not Path("/dev/zero").exists(), reason="no file here that never ends")
 def test_files_that_never_end_are_refused(tmp_path):
     (tmp_path / "toy.prototxt").write_text(TOY)

@@ -343,6 +343,11 @@ def test_archives_that_trick_are_refused(tmp_path):
     refused(
         repacked(tmp_path, lambda p: [(n, b"[]" if n == "config.json" else b) for n, b in p]), "config.json: expected an object"
     )
+    with zipfile.ZipFile(
+        tmp_path / "lzma.keras", "w", zipfile.ZIP_LZMA
+    ) as archive:  # what `python -m fuzz keras-archive` found
+        archive.writestr("config.json", b"{}")
+    refused(tmp_path / "lzma.keras", "another kind of compression")
     nested = b'{"a":' * 100_000 + b"1" + b"}" * 100_000
     refused(
         repacked(tmp_path, lambda p: [(n, nested if n == "config.json" else b) for n, b in p]), "config.json: expected JSON"

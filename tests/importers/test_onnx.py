@@ -1,5 +1,6 @@
 """ONNX files: what is read computes what onnxruntime computes, and what is not read is refused for a reason."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
+from conftest import ROOT  # noqa: E402
 from hypothesis import assume, given  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
@@ -22,8 +24,6 @@ from lrp_toolbox.importers.onnx import read_net, read_onnx  # noqa: E402
 from lrp_toolbox.importers.onnx.file import parse  # noqa: E402
 from lrp_toolbox.importers.onnx.model import net_of  # noqa: E402
 from lrp_toolbox.io import ModelFormatError  # noqa: E402
-
-HERE = Path(__file__).parent
 
 
 def read(made, **options):
@@ -603,11 +603,10 @@ def test_constants_outside_of_the_folder_are_refused(tmp_path):
 
 def test_hostile_files():
     """500 broken files, in a process that has 1 GB beside what Python and onnx take."""
-    done = subprocess.run(
-        [sys.executable, str(HERE / "onnx_mutations.py"), "500"], capture_output=True, text=True, timeout=600, check=False
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.startswith("500 files")
+    command = [sys.executable, "-m", "fuzz", "onnx", "--mutations", "500"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr[-2000:]
+    assert re.search(r"^onnx +500 ", done.stdout, re.MULTILINE)
 
 
 # ---- Models ----------------------------------------------------------------------------------------------------------

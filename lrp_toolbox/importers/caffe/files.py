@@ -16,7 +16,7 @@ from google.protobuf import text_format
 from google.protobuf.message import DecodeError
 
 from ...backend import Array
-from ...io import BROKEN, ModelFormatError, brief, read_at_most
+from ...io import ModelFormatError, brief, read_at_most, read_npy
 from ...modules.base import Shape
 from .. import hdf5
 from ..draft import MAX_LAYERS
@@ -268,10 +268,7 @@ def read_mean(file: Path, channels: int) -> tuple[float, ...]:
     with file.open("rb") as opened:
         is_npy = opened.read(6) == b"\x93NUMPY"
     if is_npy:
-        try:
-            a = np.load(file, mmap_mode="r", allow_pickle=False)
-        except BROKEN as error:
-            raise ModelFormatError(f"{file}: not a readable .npy: {brief(error)}") from error
+        a = read_npy(file)
     else:
         a = as_array(file, "mean", parse(file, "mean", schema.BlobProto(), read_at_most(file, MAX_MEAN)))
     a = a[0] if a.ndim == 4 and len(a) == 1 else a

@@ -6,7 +6,6 @@ import json
 import shutil
 import tempfile
 import zipfile
-import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ...backend import Array
-from ...io import ModelFormatError, brief
+from ...io import BROKEN_ZIP, ModelFormatError, brief
 from ...modules.base import Shape
 from .. import hdf5
 from ..pickles import refuse_pickle
@@ -59,6 +58,8 @@ def _unpack(path: Path, weights: Path) -> tuple[Any, str]:
             for name, count in Counter(archive.namelist()).items():
                 if count > 1 or PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
                     raise ModelFormatError(f"{path}: expected plain names that occur once, found {name!r}, {count} times")
+            if not all(info.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for info in archive.infolist()):
+                raise ModelFormatError(f"{path}: expected an archive as Keras writes it, found another kind of compression")
             for name in ARCHIVE:
                 if name not in archive.namelist():
                     raise ModelFormatError(f"{path}: expected {', '.join(ARCHIVE)}, found no {name}")
@@ -68,7 +69,9 @@ def _unpack(path: Path, weights: Path) -> tuple[Any, str]:
             config, metadata = (parse(archive.read(name), f"{path}/{name}") for name in (CONFIG, METADATA))
             with archive.open(WEIGHTS) as packed, weights.open("wb") as copy:
                 shutil.copyfileobj(packed, copy, 1 << 20)  # ends at the size that is declared; its checksum is checked
-    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, NotImplementedError, RuntimeError, UnicodeError) as error:
+    except ModelFormatError:
+        raise
+    except BROKEN_ZIP as error:
         raise ModelFormatError(f"{path}: not a readable .keras archive: {brief(error)}") from error
     return config, str(metadata.get("keras_version", 3))
 

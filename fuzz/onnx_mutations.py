@@ -1,27 +1,10 @@
-"""Broken and hostile ONNX files: each is refused with ModelFormatError, in 5 s, with 1 GB, and nothing is written.
-
-    python tests/importers/onnx_mutations.py [10000 [SEED]]
-
-Run as a process of its own, since the parser of onnx is C++ and a crash of it has to be seen as such.
-"""
-
-import os
-import random
-import resource
-import sys
-import tempfile
-import time
-import warnings
-from pathlib import Path
+"""Ways to break an ONNX file: its bytes, and, with the package `onnx`, its structure."""
 
 import numpy as np
 import onnx
+from google.protobuf.message import DecodeError
 from onnx import TensorProto, helper, numpy_helper
 
-from lrp_toolbox.importers.onnx import read_net, read_onnx
-from lrp_toolbox.io import ModelFormatError
-
-SECONDS, BYTES = 5, 1 << 30
 GIANT = (0, -1, 1, 2, 3, 7, 64, 65535, 1 << 16, 1 << 20, 1 << 31, (1 << 31) - 1, 1 << 40, (1 << 62), -(1 << 62), (1 << 63) - 1)
 OPS = ["Conv", "Gemm", "MatMul", "Relu", "Reshape", "Transpose", "Expand", "ConstantOfShape", "Range", "Concat", "Slice"]
 OPS += ["Pad", "Resize", "Split", "Gather", "MaxPool", "AveragePool", "ReduceMean", "Softmax", "If", "Loop", "QuantizeLinear"]
@@ -40,7 +23,7 @@ OPS += [
 ]
 
 
-def _net():
+def net():
     """A small net with everything in it that shapes or numbers of a file decide on."""
     rng = np.random.default_rng(0)
 
@@ -297,18 +280,35 @@ def _many(rng, model):
 
 
 OF_BYTES = (_bits, _bits, _truncated, _cut, _repeated, _lengths, _lengths, _deep, _noise)
-OF_STRUCTURE = (_sizes, _whole_constants, _attributes, _attributes, _wires, _order, _operators, _operators, _folded, _nested,
-                _outside, _head, _endings, _many)  # fmt: skip
+OF_STRUCTURE = (
+    _sizes,
+    _whole_constants,
+    _attributes,
+    _attributes,
+    _wires,
+    _order,
+    _operators,
+    _operators,
+    _folded,
+    _nested,
+    _outside,
+    _head,
+    _endings,
+    _many,
+)
 
 
 def mutated(rng, content):
-    """A broken file, and how it was broken."""
+    """A broken file."""
     if rng.random() < 0.4:
         mutations = [rng.choice(OF_BYTES) for _ in range(rng.choice((1, 1, 2)))]
         for f in mutations:
             content = f(rng, content) if len(content) > 64 else content
     else:
-        model = onnx.ModelProto.FromString(content)
+        try:
+            model = onnx.ModelProto.FromString(content)
+        except DecodeError:  # it was broken before
+            return _bits(rng, content)
         mutations = [rng.choice(OF_STRUCTURE) for _ in range(rng.choice((1, 1, 2, 3)))]
         for f in mutations:
             try:
@@ -316,44 +316,4 @@ def mutated(rng, content):
             except (IndexError, StopIteration, ValueError):  # an earlier mutation took away what this one is about
                 continue
         content = model.SerializeToString()
-    return content, "+".join(f.__name__.strip("_") for f in mutations)
-
-
-def main(count=10_000, seed=0):
-    """Counts of what happened. Raises AssertionError at what must not happen."""
-    content = _net().SerializeToString()
-    limit = os.sysconf("SC_PAGE_SIZE") * int(Path("/proc/self/statm").read_text().split()[0]) + BYTES
-    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-    rng = random.Random(seed)
-    counts, slowest = {"read": 0, "refused": 0}, (0.0, "")
-    with tempfile.TemporaryDirectory() as outer:
-        (Path(outer) / "secret").write_bytes(b"\0" * 4096)
-        folder = Path(outer) / "models"
-        (folder / "folder").mkdir(parents=True)
-        (folder / "link").symlink_to(Path(outer) / "secret")
-        file = folder / "net.onnx"
-        file.write_bytes(content)
-        assert read_onnx(file).net.output_shape((8, 8, 3)) == (5,)
-        before = sorted(Path(outer).rglob("*"))
-        for k in range(count):
-            broken, how = mutated(rng, content)
-            file.write_bytes(broken)
-            start = time.perf_counter()
-            try:
-                read_net(file) if k % 2 else read_onnx(file)
-                counts["read"] += 1
-            except ModelFormatError:
-                counts["refused"] += 1
-            except BaseException:
-                Path(f"{tempfile.gettempdir()}/onnx-mutation-{seed}-{k}.onnx").write_bytes(broken)
-                print(f"mutation {k} of seed {seed}: {how}", file=sys.stderr)
-                raise
-            slowest = max(slowest, (time.perf_counter() - start, how))
-            assert slowest[0] <= SECONDS, f"mutation {k} of seed {seed}: {slowest}"
-        assert sorted(Path(outer).rglob("*")) == before, "something was written"
-    print(f"{count} files: {counts['read']} read, {counts['refused']} refused; slowest {slowest[0]:.2f} s ({slowest[1]})")
-
-
-if __name__ == "__main__":
-    warnings.simplefilter("error")
-    main(*map(int, sys.argv[1:]))
+    return content
