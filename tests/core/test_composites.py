@@ -234,7 +234,10 @@ def test_the_context_has_the_rule_of_each_layer_by_name():
             lambda: lrp.Composite([("fc1", Pass()), (lrp.Module, Z)], "mine").resolve(vgg_like(), SHAPE),
             "mine: Pass() is for layers that do not mix their inputs, not for fc1 (Linear)",
         ),
-        (lambda: lrp.uniform(Winner()).resolve(vgg_like(), SHAPE), "Winner() is for layers that do not mix their inputs, not"),
+        (
+            lambda: lrp.uniform(Winner()).resolve(vgg_like(), SHAPE),
+            "Winner(ties='share') is for layers that do not mix their inputs, not",
+        ),
         (lambda: lrp.First(0), "n: expected a number of layers ≥ 1, got 0"),
         (lambda: lrp.lrp_cmp().resolve(vgg_like(), (8, 8, 4)), "conv1: x: Conv expects 3 features"),
         (lambda: lrp.lrp_cmp().resolve(vgg_like(), (16, 16, 3)), "fc1: x: Linear expects 16 features"),
