@@ -90,6 +90,12 @@ def _torch(folder: Path) -> Any:
     return _checked(read_torch(file))
 
 
+def _original(folder: Path) -> Any:
+    from lrp_toolbox.importers.original import read_original
+
+    return _checked(read_original(next(folder.iterdir())))
+
+
 def _onnx(folder: Path) -> Any:
     from lrp_toolbox.importers.onnx import read_net, read_onnx
 
@@ -222,6 +228,8 @@ FORMATS: dict[str, Format] = {
     "safetensors": Format(seeds.safetensors, [("", 1, containers.safetensors)], _torch),
     "torch-npz": Format(seeds.state_dicts_in_npz, [("", 1, _npz)], _torch),
     "npz": Format(lambda: [seeds.npz("a.npz", a=np.float32([1, 2]), b=np.zeros((2, 3), np.float16))], [("", 1, _npz)], _arrays),
+    "original-text": Format(lambda: [{"net.txt": seeds.original()["net.txt"]}], [("", 1, mutators.tokens)], _original),
+    "original-mat": Format(lambda: [{"net.mat": seeds.original()["net.mat"]}], [("", 1, containers.mat)], _original),
     "onnx": Format(seeds.onnx, [(".onnx", 1, _onnx_way)], _onnx, setup=_onnx_places),
     "model": Format(
         seeds.model_folders,

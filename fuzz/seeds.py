@@ -204,6 +204,21 @@ def state_dicts_in_npz() -> list[Files]:
     return [npz("net.npz", **state_dict()), npz("net.npz", True, **state_dict())]
 
 
+def original() -> dict[str, bytes]:
+    """Models of the original LRP Toolbox, as the writer of our tests makes them."""
+    sys.path.append(str(ROOT / "tests" / "importers"))
+    import original_files
+
+    layers: list[Any] = [
+        ("Convolution", (3, 3, 1, 2, 1, 1), _numbers(3, 3, 1, 2), _numbers(2)),
+        ("Rect", ()),
+        ("SumPool", (2, 2, 2, 2)),
+        ("Flatten", ()),
+        ("Linear", (8, 3), _numbers(8, 3), _numbers(3)),
+    ]
+    return {"net.txt": original_files.text_of(layers).encode(), "net.mat": original_files.mat_of(layers)}
+
+
 # ---- Our own files -----------------------------------------------------------------------------------------------------
 
 

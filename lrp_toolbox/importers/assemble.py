@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from ..data import Preprocessing
-from ..io import Logits, Model, ModelFormatError, brief
+from ..io import Logits, Model, ModelFormatError, brief, require_factors
 from ..modules import Module, Sigmoid, SoftMax
 from ..zoo import class_names
 from . import passes
@@ -66,6 +66,11 @@ def assemble(
     nodes = passes.leading_to(nodes, target)
     nodes, preprocessing = passes.absorb_input_scaling(nodes, source, target, preprocessing)
     in_dtype = [replace(n, module=_in(n.module, dtype)) for n in nodes.values()]
+    for node in in_dtype:
+        try:
+            require_factors(node.module)
+        except ValueError as error:
+            raise ModelFormatError(f"{where}: {node.name}: {error}") from error
     net = build(in_dtype, source, target, where)
     card = _CARD.format(
         name=name,
