@@ -340,3 +340,16 @@ def test_what_a_model_folder_may_hold_is_refused_with_its_name(tmp_path):
     (folder / "README.md").write_bytes(b"# \xff")
     with pytest.raises(ModelFormatError, match=r"README\.md: expected text in UTF-8"):
         load(folder)
+
+
+def test_normalisation_whose_factor_no_float_can_hold_is_refused(tmp_path):
+    """What `python -m fuzz caffe-hdf5` found: NumPy warned of an overflow, and the net gave infinity."""
+    numbers = np.full(3, 1e-30, np.float32)
+    net = lrp.Sequential(norm=lrp.BatchNorm(0 * numbers, numbers, numbers, eps=1e-30), flatten=lrp.Flatten())
+    folder = save(Model("m", net, tuple("abc"), lrp.Preprocessing((1, 1))), tmp_path / "m")
+    load(folder)
+    with np.load(folder / "weights.npz") as stored:
+        arrays = dict(stored)
+    np.savez(folder / "weights.npz", **{**arrays, "norm.gamma": np.full(3, 3e38, np.float32)})
+    with pytest.raises(ModelFormatError, match=r"model\.json: norm: expected factors and offsets that float32 can hold"):
+        load(folder)
