@@ -250,6 +250,7 @@ def model_folders() -> list[Files]:
     return [made, {f"model/{name}": (lenet / name).read_bytes() for name in names}]
 
 
+@cache
 def patterns() -> list[Files]:
     from lrp_toolbox.attribution.patterns import Fit
 
