@@ -89,7 +89,8 @@ class Stabilizer:
     """ε in the forms of other toolboxes, for `Epsilon(Stabilizer(…))`. The usual form, z + ε sign(z), is `Epsilon(ε)`.
 
     clip        sign(z) max(|z|, ε) instead: only small denominators change
-    relative    ε times √(mean of z_j² over the outputs of the layer), for each sample: independent of the scale of the data
+    relative    ε times √(mean of z_j² over the outputs of the layer), for each sample: independent of the scale of the data;
+                layers that look at channels only (Scale, BatchNorm, Linear on maps) take it for each place
 
     sign(0) = 1. With both this is Zennit's `Stabilizer(ε, clip=True, norm_scale=True)`. Raises ValueError if eps is not a
     number > 0; a relative one needs floats, since Fractions have no roots.

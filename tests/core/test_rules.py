@@ -213,7 +213,9 @@ def test_stabilisers_of_other_toolboxes(case, clip, relative, eps):
     x, R = case.x.astype(float), case.R.astype(float)
     W = case.W.astype(float)
     z = x.reshape(-1) @ W + (0 if case.b_flat is None else case.b_flat.astype(float))
-    size = eps * np.sqrt(np.mean(z**2)) if relative else eps
+    outputs = z.reshape(R.shape)
+    mean = np.mean(outputs**2, axis=tuple(range(-layer.output_axes, 0)), keepdims=True)  # a Scale has channels only
+    size = eps * np.broadcast_to(np.sqrt(mean), R.shape).reshape(-1) if relative else eps
     sign = np.where(z >= 0, 1, -1)
     below = sign * np.maximum(abs(z), size) if clip else z + size * sign
     s = np.divide(R.reshape(-1), below, out=np.zeros_like(z), where=below != 0)
