@@ -92,18 +92,18 @@ class _Reader:
         parts = self.elements(data)
         if not data:
             return "", np.zeros((0, 0))  # MATLAB writes it for a cell that is empty
-        flags = self.numbers(parts)
-        shape, name = tuple(self.numbers(parts).tolist()), self.text(parts)
+        flags = self.whole(parts)
+        shape, name = tuple(self.whole(parts)), self.text(parts)
         if depth > MAX_DEPTH or len(flags) != 2 or flags[0] & 0x800 or not 2 <= len(shape) <= 32 or min(shape) < 0:
             self.fail(f"an array of numbers, text, cells or structures, found others: {name[:100]!r}")
-        kind, count = int(flags[0]) & 0xFF, math.prod(shape)
+        kind, count = flags[0] & 0xFF, math.prod(shape)
         if kind == CELL:
             return name, [self.inner(parts, depth) for _ in range(self.bounded(count, data))]
         if kind == STRUCTURE:
-            width, names = self.numbers(parts), self.part(parts)[1]
+            width, names = self.whole(parts), self.part(parts)[1]
             if len(width) != 1 or width[0] < 1 or len(names) % width[0]:
                 self.fail("the names of fields, found others")
-            step = int(width[0])
+            step = width[0]
             keys = [names[k : k + step].partition(b"\0")[0].decode("latin-1") for k in range(0, len(names), step)]
             return name, [{key: self.inner(parts, depth) for key in keys} for _ in range(self.bounded(count, data))]
         if kind == TEXT:
@@ -136,6 +136,13 @@ class _Reader:
         if kind not in NUMBERS or len(data) % int(NUMBERS[kind][1]):
             self.fail(f"numbers, found {len(data):,} bytes of kind {kind}")
         return np.frombuffer(data, f"{self.order}{NUMBERS[kind]}")
+
+    def whole(self, parts: Iterator[tuple[int, bytes]]) -> list[int]:
+        values = self.numbers(parts)
+        if values.dtype.kind == "f":
+            self.fail("whole numbers, found others")
+        found: list[int] = values.tolist()
+        return found
 
     def text(self, parts: Iterator[tuple[int, bytes]]) -> str:
         kind, data = self.part(parts)

@@ -306,6 +306,7 @@ def element(kind, data):
         (bytes(126) + b"IM" + b"1234567", "an element, found 7 bytes"),
         (bytes(126) + b"IM" + element(14, b"")[:4] + b"\xff\xff\xff\x7f", "2,147,483,647 bytes of an element"),
         (bytes(126) + b"IM" + element(9, bytes(8)), "an array, found an element of kind 9"),
+        (bytes(126) + b"IM" + element(14, element(9, bytes(16)) + element(5, bytes(8)) + element(1, b"a")), "whole numbers"),
         (bytes(126) + b"IM" + element(15, b"no zlib!"), "compressed data, found others"),
         (bytes(126) + b"IM" + element(15, zlib.compress(bytes(1 << 27))), "compressed data of at most 67,108,864 bytes"),
         (
