@@ -62,7 +62,7 @@ def write(name: str, size: int, folder: Path) -> tuple[Path, np.ndarray, np.ndar
 
 def apart(model: Any, x: np.ndarray, expected: np.ndarray) -> float:
     p = model.preprocessing
-    logits = model.net((x - np.asarray(p.mean, x.dtype)) * x.dtype.type(p.scale))
+    logits = model.net((x - np.asarray(p.mean, x.dtype)) / np.asarray(p.std, x.dtype))
     return float(abs(logits - expected).max() / abs(expected).max())
 
 
@@ -73,7 +73,7 @@ def main() -> None:
             file, x, expected = write(name, NETS[name], Path(folder))
             start = time.perf_counter()
             try:
-                model = read_keras(file, mean=(0.0,) * 3, scale=1.0)
+                model = read_keras(file, mean=(0.0,) * 3, std=1.0)
             except ModelFormatError as error:
                 print(f"| {name} | – | – | {error} |", flush=True)
                 continue

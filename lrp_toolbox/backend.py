@@ -79,6 +79,11 @@ def asarray_like(values: np.ndarray[Any, Any], x: Array) -> Array:
     return xp.asarray(values, **({} if xp.__name__ in ("numpy", "cupy") else {"device": x.device}))
 
 
+def on_host(x: Array) -> bool:
+    """Whether `x` is NumPy's, so that a look at its numbers takes no time."""
+    return isinstance(x, np.ndarray)
+
+
 def is_exact(x: Array) -> bool:
     """Whether `x` is an object array, taken to hold Fractions."""
     return bool(x.dtype == object) if isinstance(x, np.ndarray) else False

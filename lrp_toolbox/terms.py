@@ -22,7 +22,7 @@ from math import prod
 from operator import add, sub
 from typing import Any
 
-from .backend import Array, Number, is_exact, like, namespace, ones, ulp
+from .backend import Array, Number, is_exact, like, namespace, on_host, ones, ulp
 from .kernels import elementwise, negative_part, positive_part, zero_unless
 from .weights import ONE, Derived, as_weights
 
@@ -206,10 +206,10 @@ def without_rounding(layer: Any, part: Part, z: Array, eps: Any = 0) -> Array:
     if is_exact(z) or part.one_signed or not isinstance(eps, (int, float, Fraction)):
         return z
     terms = [layer.magnitude(x.array, w.weights) for x, w in part.z]
+    xp, coarse = namespace(z), None
     if eps:
-        xp = namespace(z)
-        largest = sum(prod(float(xp.max(factor)) for factor in term) for term in terms)
-        if 1000 * ulp(z) * largest > eps:
+        coarse = 1000 * ulp(z) * sum(prod(xp.max(factor) for factor in term) for term in terms) > eps
+        if on_host(z) and coarse:  # a look into an array would wait for a GPU
             return z
     bias = [] if part.b is ZERO else [part.b.array]
     limit = 2 * ulp(z)
@@ -220,7 +220,8 @@ def without_rounding(layer: Any, part: Part, z: Array, eps: Any = 0) -> Array:
             size = size + prod(rest.pop(0) for _ in term)
         for b in rest:
             size = size + abs(b)
-        return zero_unless(z, abs(z) > limit * size)
+        kept = abs(z) > limit * size
+        return zero_unless(z, kept if coarse is None else kept | coarse)
 
     return elementwise(clean, z, *(factor for term in terms for factor in term), *bias)
 

@@ -483,7 +483,7 @@ def test_an_installed_package_has_its_models(tmp_path):
         pytest.skip("not a clone: the files of the package are not known")
     source, target, elsewhere = tmp_path / "source", tmp_path / "target", tmp_path / "elsewhere"
     for name in tracked.stdout.split("\0"):
-        if name.startswith(("lrp_toolbox/", "models/")) or (name and "/" not in name):
+        if name.startswith(("lrp_toolbox/", "models/", "conformance/")) or (name and "/" not in name):
             (source / name).parent.mkdir(parents=True, exist_ok=True)
             (source / name).symlink_to(ROOT / name)
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]

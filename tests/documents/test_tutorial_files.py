@@ -52,4 +52,4 @@ def test_keras_reads_its_file(written, logits):
 def test_models_that_the_command_left(written, logits, name):
     model = lrp.load(written / "models" / name)
     p = model.preprocessing
-    agree(model.net.forward((np.load(written / "pixels.npy") - np.float32(p.mean)) * np.float32(p.scale)), logits)
+    agree(model.net.forward((np.load(written / "pixels.npy") - np.float32(p.mean)) / np.float32(p.std)), logits)

@@ -90,7 +90,7 @@ def test_mobilenet_of_keras_applications(tmp_path):
         "import sys; from pathlib import Path; from benchmarks.keras_applications import apart, write\n"
         "from lrp_toolbox.importers.keras import read_keras\n"
         "file, x, logits = write('MobileNet', 64, Path(sys.argv[1]))\n"
-        "model = read_keras(file, mean=(0.0,) * 3, scale=1.0)\n"
+        "model = read_keras(file, mean=(0.0,) * 3, std=1.0)\n"
         "print(len(model.net), apart(model, x, logits))"
     )
     command, root = [sys.executable, "-W", "ignore", "-c", code, str(tmp_path)], Path(__file__).parents[2]
