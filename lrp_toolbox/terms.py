@@ -208,7 +208,7 @@ def without_rounding(layer: Any, part: Part, z: Array, eps: Any = 0) -> Array:
     terms = [layer.magnitude(x.array, w.weights) for x, w in part.z]
     xp, coarse = namespace(z), None
     if eps:
-        coarse = 1000 * ulp(z) * sum(prod(xp.max(factor) for factor in term) for term in terms) > eps
+        coarse = 1000 * ulp(z) * sum(prod(xp.max(factor) for factor in term) for term in terms) > float(eps)
         if on_host(z) and coarse:  # a look into an array would wait for a GPU
             return z
     bias = [] if part.b is ZERO else [part.b.array]
