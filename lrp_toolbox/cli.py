@@ -17,6 +17,7 @@ from .attribution.names import RULE_NAMES, parameters
 from .console import Parser, in_options, mute, use_any_encoding
 from .data.photos import Fit, Order
 from .io import Model, available, load, require_model_folder, save
+from .modules.pooling import Ties
 from .rules import ZBox
 from .text import table
 from .zoo import read_labels
@@ -155,7 +156,7 @@ def _add_explain(command: argparse.ArgumentParser) -> None:
         metavar="SPEC",
         help=f"how to explain it (see below); may be repeated; default: {DEFAULT_METHOD}",
     )
-    command.add_argument("--ties", choices=("share", "first"), help=TIES_HELP)
+    command.add_argument("--ties", choices=get_args(Ties), help=TIES_HELP)
     command.add_argument("--ledger", action="store_true", help="print for every layer where relevance went")
     command.add_argument("--rules", action="store_true", help="print which layer follows which rule")
     command.add_argument("--top", type=int, default=5, metavar="N", help="how many classes to print; default: 5")
@@ -488,7 +489,7 @@ def _add_experiment(commands: Any) -> None:
     command.add_argument("--seed", type=int, default=0, help="for --limit and the choice of examples; default: 0")
     command.add_argument("--item", nargs="+", default=[], metavar="ID", help="images for fig1 and fig4; default: at random")
     command.add_argument("--fit", choices=get_args(Fit), help="how photographs are fitted; default: the model's own way")
-    command.add_argument("--ties", choices=("share", "first"), help=TIES_HELP)
+    command.add_argument("--ties", choices=get_args(Ties), help=TIES_HELP)
     command.add_argument("--bins", type=int, default=100, metavar="N", help="box sizes in fig2 and fig3; default: 100")
     command.add_argument("--examples", type=int, default=8, metavar="N", help="images shown in the report; default: 8")
     command.add_argument("--workers", type=int, default=1, metavar="N", help="processes, which share the threads; default: 1")

@@ -40,7 +40,7 @@ class Layer(Protocol):
     def join_times(self, R: Array, factors: Sequence[Number]) -> Array: ...
     def separate(self, z: Array, n: int) -> list[Array]: ...
     def sees_only_padding(self, x: Array) -> Array | None: ...
-    def magnitude(self, x: Array, w: Any) -> tuple[Array, ...]: ...
+    def magnitude(self, x: Array, w: Any) -> Array: ...
 
 
 def forward(rule: Rule, layer: Layer, x: Array, nonneg: bool = False) -> tuple[Array, Array | None]:
@@ -99,7 +99,7 @@ def relprop(
 
 
 def _operands(rule: Rule, layer: Layer, x: Array, nonneg: bool) -> tuple[Input, Weight, Any]:
-    return Input(x, nonneg), Weight(layer.w), ZERO if layer.b is None or rule.bias == "ignore" else Bias(layer.b)
+    return Input(x, int(nonneg)), Weight(layer.w), ZERO if layer.b is None or rule.bias == "ignore" else Bias(layer.b)
 
 
 def _parts(rule: Rule, x: Input, w: Weight, b: Any) -> list[Part]:

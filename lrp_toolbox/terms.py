@@ -17,12 +17,11 @@ import numbers
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cached_property
-from math import prod
 from operator import add, sub
 from typing import Any
 
 from .backend import Array, Number, is_exact, like, namespace, on_host, ones, ulp
+from .cached import cached
 from .kernels import elementwise, negative_part, positive_part, zero_unless
 from .weights import ONE, Derived, as_weights
 
@@ -63,32 +62,33 @@ ZERO = _Zero()
 
 
 class Input:
-    """x, or a part of it. `nonneg`: whether x ≥ 0 is known from the structure of the net, without a look at the data.
+    """x, or a part of it.
 
-    `sign`: 1 or −1 if all its numbers are known to be ≥ 0 or ≤ 0, else 0; likewise of weights and biases.
+    `sign`: 1 or −1 if all its numbers are ≥ 0 or ≤ 0 by the structure of the net, without a look at the data; 0 if nothing is
+    known. Likewise of weights and biases.
     """
 
-    def __init__(self, array: Array, nonneg: bool = False, sign: int = 0):
-        self.array, self.nonneg, self.sign = array, nonneg, 1 if nonneg else sign
+    def __init__(self, array: Array, sign: int = 0):
+        self.array, self.sign = array, sign
 
     @property
     def pos(self) -> Input:
-        return self if self.nonneg else self._pos
+        return self if self.sign == 1 else self._pos
 
-    @cached_property
+    @cached
     def _pos(self) -> Input:  # never `self`: arrays in a cycle of references would be freed late
-        return Input(positive_part(self.array), nonneg=True)
+        return Input(positive_part(self.array), 1)
 
-    @cached_property
+    @cached
     def neg(self) -> Input | _Zero:
-        return ZERO if self.nonneg else Input(negative_part(self.array), sign=-1)
+        return ZERO if self.sign == 1 else Input(negative_part(self.array), -1)
 
-    @cached_property
+    @cached
     def one(self) -> Input:
-        return Input(ones(self.array.shape, self.array), nonneg=True)
+        return Input(ones(self.array.shape, self.array), 1)
 
     def __neg__(self) -> Input:
-        return Input(-self.array, sign=-self.sign)
+        return Input(-self.array, -self.sign)
 
     def __mul__(self, w: Weight) -> Contributions:
         return Contributions(((self, w),))
@@ -100,15 +100,15 @@ class Weight:
     def __init__(self, weights: Any, sign: int = 0):
         self.weights, self.sign = weights if weights is ONE else as_weights(weights), sign
 
-    @cached_property
+    @cached
     def pos(self) -> Weight:
         return self._derived(1, positive_part)
 
-    @cached_property
+    @cached
     def neg(self) -> Weight:
         return self._derived(-1, negative_part)
 
-    @cached_property
+    @cached
     def one(self) -> Weight:
         return Weight(ONE, 1)
 
@@ -134,11 +134,11 @@ class Bias:
     def __init__(self, array: Array, sign: int = 0):
         self.array, self.sign = array, sign
 
-    @cached_property
+    @cached
     def pos(self) -> Bias:
         return Bias(positive_part(self.array), 1)
 
-    @cached_property
+    @cached
     def neg(self) -> Bias:
         return Bias(negative_part(self.array), -1)
 
@@ -189,41 +189,31 @@ class Part:
     @property
     def one_signed(self) -> bool:
         """Whether all summands of z_j are known to have one sign, so that they cannot cancel."""
-        signs = [x.sign * w.sign for x, w in self.z] + ([] if self.b is ZERO else [self.b.sign])  # type: ignore[union-attr]
+        signs = [x.sign * w.sign for x, w in self.z] + ([self.b.sign] if isinstance(self.b, Bias) else [])
         return _common(signs) != 0
 
 
 def without_rounding(layer: Any, part: Part, z: Array, eps: Any = 0) -> Array:
     """z_j, the sum of the part's z_ij and b_j, but 0 where it is no more than the rounding of its own summands.
 
-    In exact numbers these sums are 0, and R_j / z_j would be a large number of any sign. A sum of many floats is wrong by
-    about half an ulp of √(Σ x_i²) √(Σ w_ij²), which is larger than √n times the root of Σ z_ij². `layer.magnitude` gives this
-    product, or Σ |z_ij| where it is cheap. Sums of one sign are not looked at: they do not cancel.
+    In exact numbers these sums are 0, and R_j / z_j would be a large number of any sign. What counts as rounding is 2 ulps of
+    Σ |z_ij| + |b_j|, or of a bound on it (`layer.magnitude`). Sums of one sign are not looked at: they do not cancel.
 
     With ε in the denominator, a remainder matters by its sign only. It is removed if all of it is far below ε (1/1000). Else
     ε is no larger than rounding, and R_j / ε would be worse than R_j over the remainder.
     """
     if is_exact(z) or part.one_signed or not isinstance(eps, (int, float, Fraction)):
         return z
-    terms = [layer.magnitude(x.array, w.weights) for x, w in part.z]
-    xp, coarse = namespace(z), None
-    if eps:
-        coarse = 1000 * ulp(z) * sum(prod(xp.max(factor) for factor in term) for term in terms) > float(eps)
-        if on_host(z) and coarse:  # a look into an array would wait for a GPU
-            return z
-    bias = [] if part.b is ZERO else [part.b.array]
-    limit = 2 * ulp(z)
-
-    def clean(z: Array, *arrays: Array) -> Array:
-        size, rest = 0, list(arrays)
-        for term in terms:
-            size = size + prod(rest.pop(0) for _ in term)
-        for b in rest:
-            size = size + abs(b)
-        kept = abs(z) > limit * size
-        return zero_unless(z, kept if coarse is None else kept | coarse)
-
-    return elementwise(clean, z, *(factor for term in terms for factor in term), *bias)
+    sizes = [layer.magnitude(x.array, w.weights) for x, w in part.z]
+    sizes += [abs(part.b.array)] if isinstance(part.b, Bias) else []
+    small = 2 * ulp(z)
+    if not eps:
+        return elementwise(lambda z, *sizes: zero_unless(z, abs(z) > small * sum(sizes)), z, *sizes)
+    xp = namespace(z)
+    coarse = 1000 * ulp(z) * sum(xp.max(size) for size in sizes) > float(eps)
+    if on_host(z) and coarse:  # a look into an array would wait for a GPU
+        return z
+    return elementwise(lambda z, *sizes: zero_unless(z, (abs(z) > small * sum(sizes)) | coarse), z, *sizes)
 
 
 def require_number(name: str, value: Any) -> Number:

@@ -36,10 +36,7 @@ def spread(work: Callable[[Any], None], tasks: Iterable[Any]) -> None:
     A single task is done with all of BLAS' threads. What is spread from within a task is done by the thread that has it.
     """
     waiting, n = deque(tasks), threads()
-    if n == 1 or len(waiting) == 1 or busy():
-        for task in waiting:
-            work(task)
-        return
+    alone = len(waiting) == 1 < n or busy()
 
     def take() -> None:
         _local.busy = True
@@ -56,14 +53,19 @@ def spread(work: Callable[[Any], None], tasks: Iterable[Any]) -> None:
         finally:
             _local.busy = False
 
-    with _workers.spreading() as others_at_work:
-        helpers = min(n - others_at_work, len(waiting)) - 1
-        futures = [_workers.pool(n - 1).submit(take) for _ in range(helpers)]
-        try:
-            take()
-        finally:
-            begun = [future for future in futures if not future.cancel()]  # the rest would find nothing to do
-            wait(begun)
+    with _workers.in_kernel():
+        if alone:
+            for task in waiting:
+                work(task)
+            return
+        with _workers.spreading() as others_at_work:
+            helpers = min(n - others_at_work, len(waiting)) - 1
+            futures = [_workers.pool(n - 1).submit(take) for _ in range(helpers)]
+            try:
+                take()
+            finally:
+                begun = [future for future in futures if not future.cancel()]  # the rest would find nothing to do
+                wait(begun)
         for future in begun:
             future.result()
 
@@ -78,18 +80,18 @@ def turn() -> Iterator[None]:
     if getattr(_local, "in_turn", False):
         yield
         return
-    with _workers.changed:
+    with _workers.lock:
         while _workers.in_turn >= threads():
-            _workers.changed.wait()
+            _workers.next.wait()
         _workers.count(in_turn=1)
     _local.in_turn = True
     try:
         yield
     finally:
         _local.in_turn = False
-        with _workers.changed:
+        with _workers.lock:
             _workers.count(in_turn=-1)
-            _workers.changed.notify()
+            _workers.next.notify()
 
 
 class _Workers:
@@ -97,38 +99,79 @@ class _Workers:
 
     def __init__(self) -> None:
         self.limit: Any = None
+        self.callers: set[int] = set()  # the threads that are in a kernel
         self.start_afresh()
 
     def start_afresh(self) -> None:
         """A forked child has this thread only, and perhaps locks that other threads held."""
-        self.changed = threading.Condition()
+        lock = threading.RLock()
+        self.next, self.idle = threading.Condition(lock), threading.Condition(lock)
+        self.lock, self.forking = lock, 0
+        self.callers &= {threading.get_ident()}
         self.pools: dict[int, ThreadPoolExecutor] = {}
         self.in_turn, self.at_work = int(getattr(_local, "in_turn", False)), int(busy())
         self.count()
 
     def pool(self, n: int) -> ThreadPoolExecutor:
-        with self.changed:
+        with self.lock:
             if n not in self.pools:
                 self.pools[n] = ThreadPoolExecutor(n, thread_name_prefix="lrp")
             return self.pools[n]
 
+    def hold(self) -> None:
+        """Before a fork: no other thread is in a kernel, and none begins. What BLAS locks would stay locked in the child."""
+        self.lock.acquire()
+        self.forking += 1
+        while self.callers - {threading.get_ident()}:
+            self.idle.wait()
+
+    def go_on(self) -> None:
+        self.forking -= 1
+        self.idle.notify_all()
+        self.lock.release()
+
+    @contextmanager
+    def in_kernel(self) -> Iterator[None]:
+        """Within, no other thread forks. Without the lock, except beside a fork: small kernels would wait for each other."""
+        caller = threading.get_ident()
+        if busy() or caller in self.callers:
+            yield
+            return
+        self.callers.add(caller)
+        if self.forking:
+            self._leave(caller)
+            with self.lock:
+                while self.forking:
+                    self.idle.wait()
+                self.callers.add(caller)
+        try:
+            yield
+        finally:
+            self._leave(caller)
+
+    def _leave(self, caller: int) -> None:
+        self.callers.discard(caller)
+        if self.forking:
+            with self.lock:
+                self.idle.notify_all()
+
     @contextmanager
     def spreading(self) -> Iterator[int]:
         """Within, this thread works on tasks. Gives how many others work, too, on tasks or explanations of their own."""
-        with self.changed:
+        with self.lock:
             others = max(self.at_work, self.in_turn - 1)
             self.count(at_work=1)
         try:
             yield others
         finally:
-            with self.changed:
+            with self.lock:
                 self.count(at_work=-1)
 
     def count(self, in_turn: int = 0, at_work: int = 0) -> None:
-        """BLAS keeps to one thread while several of ours are at work; the last to leave gives it back the others."""
+        """BLAS keeps to one thread while ours are at work on tasks or in turn; the last to leave gives it back the others."""
         self.in_turn += in_turn
         self.at_work += at_work
-        limited = self.at_work > 0 or self.in_turn > 1
+        limited = self.at_work > 0 or self.in_turn >= min(2, threads())
         if limited == (self.limit is not None):
             return
         for library in _blas().lib_controllers:
@@ -163,4 +206,4 @@ def scratch(name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
 _local = threading.local()
 _workers = _Workers()
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_workers.start_afresh)
+    os.register_at_fork(before=_workers.hold, after_in_parent=_workers.go_on, after_in_child=_workers.start_afresh)

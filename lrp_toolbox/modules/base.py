@@ -278,10 +278,9 @@ class LinearModule(Layer):
         """A mask of the outputs that see only padding; None where the geometry rules it out."""
         return None
 
-    def magnitude(self, x: Array, w: Any) -> tuple[Array, ...]:
-        """Factors of Σ_i |x_i w_ij|, or of a bound on it: how large the rounding of Σ_i x_i w_ij may be."""
-        weights = w if w is ONE or not hasattr(self.w, "dtype") else Derived(abs, as_weights(w))
-        return (self.apply(abs(x), weights),)
+    def magnitude(self, x: Array, w: Any) -> Array:
+        """Σ_i |x_i w_ij|, or a bound on it that broadcasts against `apply(x, w)`: the rounding of this sum is in proportion."""
+        return self.apply(abs(x), w if w is ONE or not hasattr(self.w, "dtype") else Derived(abs, as_weights(w)))
 
     def join(self, arrays: Sequence[Array]) -> Array:
         """Several arrays over the outputs (weights, biases, relevances) as one, as of a layer with so many times as many."""

@@ -106,11 +106,7 @@ class ConvTranspose(Mixing):
         apart = xp.reshape(y, (*y.shape[:-1], outer, inner, self.w.shape[3]))
         return xp.reshape(xp.moveaxis(apart, -2, -3), y.shape)
 
-    @property
-    def same_inputs(self) -> bool:
-        return self.groups == 1
-
-    def _norms_of(self, w: Array) -> Array:
+    def _lengths_of(self, w: Array) -> Array:
         xp = namespace(w)
         squares = xp.sum(w * w, axis=(0, 1))  # (in, outputs of the group)
         return xp.reshape(xp.sqrt(xp.sum(xp.reshape(squares, (self.groups, -1, w.shape[3])), axis=1)), (-1,))
@@ -171,10 +167,6 @@ class _OtherAxes(Mixing):
     def channels(self) -> tuple[int, int]:
         """How many channels go in, and how many come out."""
         return self.w.shape[-2] * self.groups, self.w.shape[-1]
-
-    @property
-    def same_inputs(self) -> bool:
-        return self.groups == 1
 
     @property
     def plane(self) -> Conv:

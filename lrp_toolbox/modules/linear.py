@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from operator import mul
 from typing import Any, ClassVar
 
 from .. import backend, kernels
 from ..backend import Array, Number, namespace, smallest_divisor
+from ..cached import cached
 from ..context import Context
 from ..kernels.windows import Padding, Windows, as_padding, as_pair, sum_of_groups, to_groups
 from ..rules import Rule
@@ -32,29 +33,23 @@ def _require_channels(layer: LinearModule, shape: Shape, channels: int) -> None:
 class Mixing(LinearModule):
     """A layer whose outputs each have many weights of their own."""
 
-    def magnitude(self, x: Array, w: Any) -> tuple[Array, ...]:
-        """√(Σ x_i²) and √(Σ w_ij²), over the inputs i of output j: Cauchy and Schwarz, without another product."""
+    groups = 1
+
+    def magnitude(self, x: Array, w: Any) -> Array:
+        """√(Σ x_i²) √(Σ w_ij²), over the inputs i of output j, which bounds Σ |x_i w_ij| without another product."""
         xp = namespace(x)
-        largest = xp.max(abs(x)) + smallest_divisor(x)
+        largest = xp.max(abs(x)) + smallest_divisor(x)  # squares neither overflow nor vanish
         squares = self.apply(kernels.elementwise(lambda x: (x / largest) ** 2, x), ONE)
-        return largest * xp.sqrt(squares[..., :1] if self.same_inputs else squares), self._norms(w)
+        lengths = largest * xp.sqrt(squares[..., :1] if self.groups == 1 else squares)  # in one group, all outputs see the same
+        weights = backend.ones(self.w.shape, self.w) if w is ONE else as_weights(w).array()
+        return kernels.elementwise(mul, lengths, self._lengths if weights is self.w else self._lengths_of(weights))
 
-    @property
-    def same_inputs(self) -> bool:
-        """Whether all outputs of a place see the same inputs."""
-        return True
+    @cached
+    def _lengths(self) -> Array:
+        return self._lengths_of(self.w)
 
-    def _norms(self, w: Any) -> Array:
-        if w is ONE or as_weights(w).array() is not self.w:
-            array = backend.ones(self.w.shape, self.w) if w is ONE else as_weights(w).array()
-            return self._norms_of(array)
-        return self._own_norms
-
-    @cached_property
-    def _own_norms(self) -> Array:
-        return self._norms_of(self.w)
-
-    def _norms_of(self, w: Array) -> Array:
+    def _lengths_of(self, w: Array) -> Array:
+        """√(Σ w_ij²) of each output j."""
         xp = namespace(w)
         return xp.sqrt(xp.sum(w * w, axis=tuple(range(w.ndim - 1))))
 
@@ -134,10 +129,6 @@ class Conv(Mixing):
     def channels(self) -> tuple[int, int]:
         """How many channels go in, and how many come out."""
         return self.w.shape[2] * self.groups, self.w.shape[3]
-
-    @property
-    def same_inputs(self) -> bool:
-        return self.groups == 1
 
     def join(self, arrays: Sequence[Array]) -> Array:
         if self.groups == 1:

@@ -110,9 +110,9 @@ class _Detached(LinearModule):
             return self.norm.total(x) + 0 * x
         return (x - self.norm.mean(x)) * self.factor
 
-    def magnitude(self, x: Array, w: Any) -> tuple[Array, ...]:
+    def magnitude(self, x: Array, w: Any) -> Array:
         size = abs(x)
-        return (size + self.norm.mean(size), abs(self.factor))
+        return (size + self.norm.mean(size)) * abs(self.factor)
 
     def apply_T(self, s: Array, w: Any, shape: Shape) -> Array:
         if w is ONE:

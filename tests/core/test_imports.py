@@ -6,7 +6,7 @@ from conftest import ROOT
 
 PACKAGE = ROOT / "lrp_toolbox"
 LAYERS = [  # from the bottom up; modules of one layer may import each other only within one package
-    ("files", "text", "backend"),
+    ("files", "text", "backend", "cached"),
     ("weights", "special"),
     ("kernels",),
     ("terms",),

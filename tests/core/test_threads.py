@@ -209,6 +209,74 @@ def test_what_an_explanation_used_is_freed_at_once():
         gc.enable()
 
 
+def test_one_thread_asked_for_is_one_thread_of_blas(monkeypatch):
+    monkeypatch.setenv("LRP_NUM_THREADS", "1")
+    seen = []
+    workers.spread(lambda task: seen.append(blas_threads()), range(1))
+    workers.spread(lambda task: seen.append(blas_threads()), range(2))
+    assert len(seen) == 3
+    assert all(set(limits) == {1} for limits in seen)
+
+
+FORK_IN_A_KERNEL = """
+import os, sys, threading, time
+from lrp_toolbox.kernels import threads as workers
+from lrp_toolbox import terms
+import numpy as np
+
+class Slow:
+    def __init__(self):
+        self.reached, self.go_on = threading.Event(), threading.Event()
+
+    def __call__(self, task):
+        self.reached.set()
+        self.go_on.wait()
+
+def fork():
+    if (pid := os.fork()) == 0:
+        done = []
+        workers.spread(done.append, range(5))
+        os._exit(0 if sorted(done) == list(range(5)) and terms.Input(np.ones(3)).pos.array.sum() == 3 else 1)
+    assert os.waitpid(pid, 0)[1] == 0
+
+for tasks in (1, 2):  # with BLAS' threads, and with ours
+    slow, forked = Slow(), []
+    other = threading.Thread(target=lambda: workers.spread(slow, range(tasks)))
+    other.start()
+    slow.reached.wait()
+    forking = threading.Thread(target=lambda: (fork(), forked.append(True)))
+    forking.start()
+    time.sleep(0.2)
+    assert not forked  # a kernel of another thread is at work: in the child, BLAS would keep its locks
+    slow.go_on.set()
+    forking.join()
+    other.join()
+    assert forked
+
+slow, positive_part = Slow(), terms.positive_part
+
+def slowly(x):
+    if threading.current_thread() is other:
+        slow(0)
+    return positive_part(x)
+
+terms.positive_part = slowly
+other = threading.Thread(target=lambda: terms.Input(np.ones(3)).pos)
+other.start()
+slow.reached.wait()
+fork()
+slow.go_on.set()
+other.join()
+workers.spread(lambda task: fork(), range(1))  # nobody waits for itself
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_fork_waits_for_kernels_and_the_child_for_no_lock():
+    environment = {**os.environ, "LRP_NUM_THREADS": "2"}
+    subprocess.run([sys.executable, "-W", "ignore", "-c", FORK_IN_A_KERNEL], check=True, timeout=60, env=environment)
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 @pytest.mark.parametrize("when", ["quiet", "while others explain"])
 def test_a_forked_child_has_threads_of_its_own_and_keeps_no_array(when):
