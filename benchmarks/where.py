@@ -61,7 +61,7 @@ def measure(run, runs: int) -> dict[str, tuple[int, float, float]]:
         seen: dict[str, list[float]] = defaultdict(lambda: [0, 0.0, 0.0])
 
         def timed(work, tasks, seen=seen):
-            if cpu._busy():  # within a task, which is timed already
+            if cpu.busy():  # within a task, which is timed already
                 return spread(work, tasks)
             clock, processors = time.perf_counter(), time.process_time()
             spread(work, tasks)

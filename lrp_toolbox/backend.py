@@ -19,16 +19,23 @@ Module = Any  # an array module
 Number = int | float | Fraction
 
 
+def owner(a: Array) -> str:
+    """The name of the array module that `a` comes from."""
+    return type(a).__module__.partition(".")[0]
+
+
 def namespace(*arrays: Array) -> Module:
     """The one array module that owns all `arrays` (`None` and plain numbers own nothing and are passed over).
 
     Raises TypeError if two modules are mixed, or if an argument is no array.
     """
+    if arrays and all(type(a) is np.ndarray for a in arrays):  # by far the most common case, asked for often
+        return np
     found: dict[str, Module] = {}
     for a in arrays:
         if a is None or isinstance(a, (int, float, Fraction)):
             continue
-        name = type(a).__module__.partition(".")[0]
+        name = owner(a)
         if name in ("numpy", "cupy"):  # CuPy's arrays have no __array_namespace__
             found[name] = sys.modules[name]
         elif hasattr(a, "__array_namespace__"):
@@ -68,7 +75,7 @@ def to_numpy(x: Array) -> np.ndarray[Any, Any]:
 def asarray(x: Array, like: Array | Module) -> Array:
     """`x` in the array module of `like`, an array or the module itself (`asarray(x, cupy)`). Keeps the dtype."""
     xp = like if hasattr(like, "asarray") else namespace(like)
-    if type(x).__module__.partition(".")[0] == xp.__name__.partition(".")[0]:
+    if owner(x) == xp.__name__.partition(".")[0]:
         return x
     return xp.asarray(to_numpy(x))
 

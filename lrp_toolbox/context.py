@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from .backend import Array, Value
 from .ledger import Recorder
@@ -36,7 +36,7 @@ class Context:
 
     def inside(self, child: str) -> Context:
         """The context of a child of the module that the walk is at."""
-        return replace(self, name=join(self.name, child))
+        return Context(self.rules, self.recorder, self.release, join(self.name, child))
 
     @property
     def rule(self) -> Rule:

@@ -20,16 +20,16 @@ from typing import Any
 
 import numpy as np
 
-from ..backend import Array, Number, is_exact, like, namespace, ones, smallest_divisor
+from ..backend import Array, Number, is_exact, like, namespace, ones, owner, smallest_divisor
 from . import cpu, gpu, plain, threads
 
 FAST = {"numpy": cpu, "cupy": gpu}
-DTYPES = (np.float32, np.float64, np.bool_)  # of the arrays they are for: floats, and masks
+DTYPES = {np.dtype(kind) for kind in ("float32", "float64", "bool")}  # of the arrays they are for: floats, and masks
 
 
 def of(*arrays: Array) -> ModuleType:
     """The kernels for these arrays: `cpu` or `gpu` if all are floats (or masks) of NumPy or of CuPy, else `plain`."""
-    owners = {type(a).__module__.partition(".")[0] for a in arrays}
+    owners = {owner(a) for a in arrays}
     fast = FAST.get(owners.pop(), plain) if len(owners) == 1 else plain
     return fast if fast is not plain and all(a.dtype in DTYPES for a in arrays) else plain
 

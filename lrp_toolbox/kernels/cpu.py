@@ -28,6 +28,7 @@ Array = Any  # numpy.ndarray, wherever it stands here
 TILE = 1 << 20  # bytes of a tile; at least as many as the weights have, since BLAS packs these anew for each tile
 PIECE = 1 << 18  # maximum number of elements of a piece of an elementwise formula
 RUNS_TILE = 1 << 17  # the same for a depthwise convolution, which reads and writes a tile once for each tap
+NARROW = 32  # channels up to which longer runs are faster when windows are added up
 WORTH = 1 << 22  # multiplications of a convolution from which more than one thread is faster
 BLOCK = 1 << 18  # weights of a dense layer that are worked on at a time
 PART = 1 << 16  # weights from which more than one thread is faster to derive others from them
@@ -70,10 +71,8 @@ def correlate_T(s: Array, w: Weights, windows: Windows, size: tuple[int, int], g
     rows, columns = maps.shape[1:3]
     channels, outputs, matrices = _matrices(w, groups)
     out = np.zeros((len(maps), *size, channels * groups), s.dtype)
-    (kh, kw), (stride, step), (down, right) = windows.kernel, windows.stride, windows.dilation
-    (top, _), (left, _) = windows.padding
-    high = (kh - 1) * down + 1  # rows that a window spans
-    wide = (columns - 1) * step + (kw - 1) * right + 1
+    (kh, kw), (stride, step), ((top, _), (left, _)) = windows.kernel, windows.stride, windows.padding
+    high, wide = _span(windows, 0), (columns - 1) * step + _span(windows, 1)
     meeting = threading.Lock()  # neighbours add to the same rows: two summands at most, in whichever order
 
     def work(tile: Tile) -> None:
@@ -85,10 +84,7 @@ def correlate_T(s: Array, w: Weights, windows: Windows, size: tuple[int, int], g
             given = scratch("written out", (n * count * columns, matrix.shape[1]), s.dtype)
             np.matmul(s_tile[..., g * outputs : (g + 1) * outputs].reshape(len(given), -1), matrix, out=given)
             given = given.reshape(n, count, columns, kh, kw, channels)
-            part = strip[..., g * channels : (g + 1) * channels]
-            for i in range(kh):
-                for j in range(kw):
-                    part[:, _tap(i * down, count, stride), _tap(j * right, columns, step)] += given[:, :, :, i, j]
+            _add_windows(strip[..., g * channels : (g + 1) * channels], given, windows)
         above = max(0, top - first * stride)
         start = first * stride - top + above
         inside = strip[:, above : above + max(0, size[0] - start), left : left + size[1]]
@@ -128,8 +124,8 @@ def _is_depthwise(w: Weights, groups: int) -> bool:
 def _matrices(w: Weights, groups: int) -> tuple[int, int, list[Array]]:
     """Channels and outputs of one group, and for each group its weights as (kh · kw · channels, outputs)."""
     outputs = w.shape[3] // groups
-    parts = np.split(whole(w), groups, axis=3)
-    return w.shape[2], outputs, [np.ascontiguousarray(part).reshape(-1, outputs) for part in parts]
+    matrix = whole(w).reshape(-1, w.shape[3])
+    return w.shape[2], outputs, [matrix[:, g * outputs : (g + 1) * outputs] for g in range(groups)]
 
 
 Tile = tuple[slice, slice]  # maps, rows: some rows of one map, or all rows of some
@@ -186,13 +182,32 @@ def _strip(maps: Array, windows: Windows, rows: slice, columns: int) -> Array:
     return strip
 
 
-def _seen(strip: Array, windows: Windows, columns: int) -> Array:
+def _seen(strip: Array, windows: Windows, columns: int, writeable: bool = False) -> Array:
     """What each window of the strips (n, h, w, c) sees: (n, rows, columns, kh, kw, c), a view."""
     (kh, kw), (down, right), (stride, step) = windows.kernel, windows.dilation, windows.stride
     n, a, b, c = strip.strides
     rows = (strip.shape[1] - down * (kh - 1) - 1) // stride + 1
     shape = (len(strip), rows, columns, kh, kw, strip.shape[3])
-    return as_strided(strip, shape, (n, stride * a, step * b, down * a, right * b, c), writeable=False)
+    return as_strided(strip, shape, (n, stride * a, step * b, down * a, right * b, c), writeable=writeable)
+
+
+def _add_windows(strip: Array, given: Array, windows: Windows) -> None:
+    """Add what each window gives to its places, (n, rows, columns, kh, kw, c), to the strips (n, h, w, c).
+
+    One tap of all windows at a time, in runs of c numbers. Where these are few, one row of a window at a time, in runs of
+    kw · c, of windows that do not overlap.
+    """
+    columns, kh, kw, channels = given.shape[2:]
+    seen = _seen(strip, windows, columns, writeable=True)
+    apart = -(-_span(windows, 1) // windows.stride[1])
+    parts: list[tuple[Any, ...]]
+    if channels <= NARROW:
+        parts = [(slice(k, None, apart), i) for i in range(kh) for k in range(min(apart, columns))]
+    else:
+        parts = [(slice(None), i, j) for i in range(kh) for j in range(kw)]
+    for part in parts:
+        where = (slice(None), slice(None), *part)
+        np.add(seen[where], given[where], out=seen[where])
 
 
 # ---- depthwise convolution -------------------------------------------------------------------------------------------

@@ -12,12 +12,14 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from functools import cache
+from time import perf_counter
 from typing import Any
 
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
 Array = Any  # numpy.ndarray, wherever it stands here
+SHORT = 0.02  # seconds
 
 
 def threads() -> int:
@@ -76,22 +78,25 @@ def turn() -> Iterator[None]:
 
     Several at once share the threads instead of splitting their layers. More than there are threads would be slower than one
     after the other: their arrays would push each other out of the cache, and each would hold its activations meanwhile.
+    Short ones take their turn one by one: they are mostly Python's own work, which one thread at a time can do.
     """
     if getattr(_local, "in_turn", False):
         yield
         return
     with _workers.lock:
-        while _workers.in_turn >= threads():
+        while _workers.in_turn >= (1 if _workers.last < SHORT else threads()):
             _workers.next.wait()
         _workers.count(in_turn=1)
     _local.in_turn = True
+    start = perf_counter()
     try:
         yield
     finally:
         _local.in_turn = False
         with _workers.lock:
+            _workers.last = perf_counter() - start
             _workers.count(in_turn=-1)
-            _workers.next.notify()
+            _workers.next.notify(threads())
 
 
 class _Workers:
@@ -99,6 +104,7 @@ class _Workers:
 
     def __init__(self) -> None:
         self.limit: Any = None
+        self.last = SHORT  # how many seconds the last explanation took
         self.callers: set[int] = set()  # the threads that are in a kernel
         self.start_afresh()
 

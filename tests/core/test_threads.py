@@ -97,6 +97,7 @@ class Counting(lrp.ReLU):
 @pytest.mark.parametrize("n", [1, 2, 3])
 def test_as_many_explanations_at_once_as_there_are_threads(monkeypatch, n):
     monkeypatch.setenv("LRP_NUM_THREADS", str(n))
+    monkeypatch.setattr(workers._workers, "last", 1.0)
     net = lrp.Sequential(lrp.Linear(np.ones((4, 3))), Counting())
     Counting.most = 0
     with ThreadPoolExecutor(8) as pool:
@@ -117,6 +118,7 @@ def test_an_explanation_that_fails_ends_its_turn(monkeypatch):
 def test_explanations_at_once_do_not_split_their_layers(monkeypatch):
     """Two threads at work, and two explanations: each stays in its own thread."""
     monkeypatch.setenv("LRP_NUM_THREADS", "2")
+    monkeypatch.setattr(workers._workers, "last", 1.0)
     start, seen = threading.Barrier(2), []
 
     def explanation():
@@ -133,6 +135,25 @@ def test_explanations_at_once_do_not_split_their_layers(monkeypatch):
     assert [len(names) for names, _ in seen] == [1, 1]
     assert set.union(*(names for names, _ in seen)) == own
     assert all(set(limits) == {1} for _, limits in seen)
+
+
+@pytest.mark.parametrize(("seconds", "most"), [(0.002, 1), (0.06, 2)])
+def test_short_explanations_go_one_by_one_and_long_ones_at_once(monkeypatch, seconds, most):
+    monkeypatch.setenv("LRP_NUM_THREADS", "2")
+    under_way, seen = [], []
+
+    def explanation(_):
+        with workers.turn():
+            under_way.append(1)
+            time.sleep(seconds)
+            seen.append(len(under_way))
+            under_way.pop()
+
+    explanation(0)  # how long one takes is known from here on
+    seen.clear()
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(explanation, range(16)))
+    assert max(seen) == most
 
 
 FORKED = """
