@@ -400,7 +400,7 @@ def convolutions(cases):
         "only-padding",
         "windows that see only padding have no input to give to: the ledger counts it as padding",
         lonely(None),
-        {k: RULES[k] for k in ("z", "alphabeta", "zplus", "flat", "wsquare", "zbox")},
+        {k: RULES[k] for k in ("z", "alphabeta", "zplus", "gamma", "flat", "wsquare", "zbox")},
         avoid=ANY,
     )
     add(

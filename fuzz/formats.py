@@ -229,7 +229,11 @@ FORMATS: dict[str, Format] = {
     "torch-npz": Format(seeds.state_dicts_in_npz, [("", 1, _npz)], _torch),
     "npz": Format(lambda: [seeds.npz("a.npz", a=np.float32([1, 2]), b=np.zeros((2, 3), np.float16))], [("", 1, _npz)], _arrays),
     "original-text": Format(lambda: [{"net.txt": seeds.original()["net.txt"]}], [("", 1, mutators.tokens)], _original),
-    "original-mat": Format(lambda: [{"net.mat": seeds.original()["net.mat"]}], [("", 1, containers.mat)], _original),
+    "original-mat": Format(
+        lambda: [{name: content} for name, content in seeds.original().items() if name.endswith(".mat")],
+        [("", 1, containers.mat)],
+        _original,
+    ),
     "onnx": Format(seeds.onnx, [(".onnx", 1, _onnx_way)], _onnx, setup=_onnx_places),
     "model": Format(
         seeds.model_folders,

@@ -216,7 +216,8 @@ def original() -> dict[str, bytes]:
         ("Flatten", ()),
         ("Linear", (8, 3), _numbers(8, 3), _numbers(3)),
     ]
-    return {"net.txt": original_files.text_of(layers).encode(), "net.mat": original_files.mat_of(layers)}
+    plain = original_files.mat_of(layers, compressed=False)
+    return {"net.txt": original_files.text_of(layers).encode(), "net.mat": original_files.mat_of(layers), "plain.mat": plain}
 
 
 # ---- Our own files -----------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from typing import Any, get_args
 from . import __version__
 from .attribution import METHODS
 from .attribution.names import RULE_NAMES, parameters
-from .console import Parser, in_options, mute, use_any_encoding
+from .console import Parser, a_path, in_options, mute, use_any_encoding
 from .data.photos import Fit, Order
 from .io import Model, available, load, require_model_folder, save
 from .modules.pooling import Ties
@@ -79,7 +79,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     except (ValueError, TypeError, OSError, ImportError, MemoryError) as error:
         message = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else str(error)
-        print(f"lrp: error: {in_options(' '.join(message.split()), arguments.parser.words)}", file=sys.stderr)
+        typed = sys.argv[1:] if argv is None else argv  # a file may be called as an argument is
+        words = {name: said for name, said in arguments.parser.words.items() if name not in typed}
+        print(f"lrp: error: {in_options(' '.join(message.split()), words)}", file=sys.stderr)
         return 2
     return status or 0
 
@@ -138,7 +140,7 @@ def _parser() -> Parser:
 
 def _add_explain(command: argparse.ArgumentParser) -> None:
     command.add_argument(
-        "photo", nargs="*", type=Path, metavar="PHOTO", help="one or several; default: the one that comes with the model"
+        "photo", nargs="*", type=a_path, metavar="PHOTO", help="one or several; default: the one that comes with the model"
     )
     command.add_argument(
         "--model", default=DEFAULT_MODEL, help=f"a name (see `lrp models`) or a folder; default: {DEFAULT_MODEL}"
@@ -175,14 +177,14 @@ def _add_explain(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "-o",
         "--output",
-        type=Path,
+        type=a_path,
         metavar="PATH",
         help="the picture (.png, .jpg, .pdf, .svg), or a folder for PHOTO-lrp.png; of several photographs always a folder; "
         "default: PHOTO-lrp.png in this folder",
     )
     command.add_argument(
         "--save-relevance",
-        type=Path,
+        type=a_path,
         metavar="PATH",
         help="also write the relevance as numbers (see below): a .npz, or a folder for PHOTO-lrp.npz",
     )
@@ -234,8 +236,8 @@ def _logits(model: Model) -> str:
 
 def _add_imports(frameworks: Any) -> None:
     command = frameworks.add_parser("caffe", help="a .prototxt and its .caffemodel or .caffemodel.h5")
-    command.add_argument("prototxt", type=Path, metavar="PROTOTXT")
-    command.add_argument("weights", type=Path, metavar="CAFFEMODEL")
+    command.add_argument("prototxt", type=a_path, metavar="PROTOTXT")
+    command.add_argument("weights", type=a_path, metavar="CAFFEMODEL")
     _add_model(command)
     _add_preprocessing(
         command, "0 and 1, or what the data layer says", "; or a .binaryproto or .npy, of which each channel is averaged"
@@ -249,7 +251,7 @@ def _add_imports(frameworks: Any) -> None:
     command.words["output"] = "--blob"  # what read_caffe calls output
 
     command = frameworks.add_parser("keras", help="a .keras, .h5 or .weights.h5")
-    command.add_argument("file", type=Path, metavar="FILE")
+    command.add_argument("file", type=a_path, metavar="FILE")
     _add_model(command)
     _add_preprocessing(command, "0 and 1")
     _add_size(command)
@@ -259,13 +261,13 @@ def _add_imports(frameworks: Any) -> None:
     command.set_defaults(run=_import_keras)
 
     command = frameworks.add_parser("torch", help="a state_dict of torchvision's VGG or AlexNet, as .safetensors or .npz")
-    command.add_argument("file", type=Path, metavar="FILE")
+    command.add_argument("file", type=a_path, metavar="FILE")
     _add_model(command)
     _add_preprocessing(command, TORCHVISION)
     command.set_defaults(run=_import_torch)
 
     command = frameworks.add_parser("onnx", help="a .onnx, which PyTorch, Keras, JAX and others write")
-    command.add_argument("file", type=Path, metavar="FILE")
+    command.add_argument("file", type=a_path, metavar="FILE")
     _add_model(command)
     _add_preprocessing(command, TORCHVISION)
     _add_size(command)
@@ -274,7 +276,7 @@ def _add_imports(frameworks: Any) -> None:
     command.words["output"] = "--value"  # what read_onnx calls output
 
     command = frameworks.add_parser("original", help="a .txt or .mat of the original LRP Toolbox (Lapuschkin et al. 2016)")
-    command.add_argument("file", type=Path, metavar="FILE")
+    command.add_argument("file", type=a_path, metavar="FILE")
     _add_model(command)
     _add_preprocessing(command, "127.5 and 127.5, for x from −1 to 1")
     _add_size(command)
@@ -291,11 +293,11 @@ TORCHVISION = "0.485,0.456,0.406 and 0.229,0.224,0.225"
 
 def _add_model(command: argparse.ArgumentParser) -> None:
     command.add_argument(
-        "-o", "--output", type=Path, required=True, metavar="FOLDER", help="the model, for example models/mine"
+        "-o", "--output", type=a_path, required=True, metavar="FOLDER", help="the model, for example models/mine"
     )
     command.add_argument("--overwrite", action="store_true", help="replace the model that is in FOLDER")
     command.add_argument(
-        "--labels", type=Path, metavar="FILE", help="the classes: a line for each, or imagenet_class_index.json"
+        "--labels", type=a_path, metavar="FILE", help="the classes: a line for each, or imagenet_class_index.json"
     )
 
 
@@ -480,11 +482,11 @@ def _add_experiment(commands: Any) -> None:
     )
     command.add_argument("name", choices=("table1", "fig1", "fig2", "fig3", "fig4"))
     command.add_argument("--dataset", choices=("voc", "imagenet"), required=True)
-    command.add_argument("--data", type=Path, required=True, metavar="FOLDER", help="where the data set is")
+    command.add_argument("--data", type=a_path, required=True, metavar="FOLDER", help="where the data set is")
     command.add_argument("--split", default="val", metavar="NAME", help="default: val")
     command.add_argument("--model", default=DEFAULT_MODEL, help=f"a name or a folder; default: {DEFAULT_MODEL}")
     command.add_argument("--methods", nargs="+", default=[], metavar="SPEC", help="as for `lrp explain`; default: the paper's")
-    command.add_argument("--out", type=Path, metavar="FOLDER", help="default: results/DATASET-MODEL")
+    command.add_argument("--out", type=a_path, metavar="FOLDER", help="default: results/DATASET-MODEL")
     command.add_argument("--limit", type=int, metavar="N", help="so many images, drawn at random; default: all")
     command.add_argument("--seed", type=int, default=0, help="for --limit and the choice of examples; default: 0")
     command.add_argument("--item", nargs="+", default=[], metavar="ID", help="images for fig1 and fig4; default: at random")
@@ -553,7 +555,7 @@ def _add_patterns(commands: Any) -> None:
     )
     command.add_argument("images", metavar="IMAGES", help="a folder of photographs, or FILE.npz:ARRAY")
     command.add_argument("--model", default=DEFAULT_MODEL, help=f"a name or a folder; default: {DEFAULT_MODEL}")
-    command.add_argument("--out", type=Path, metavar="FOLDER", help="where to put them; default: the folder of the model")
+    command.add_argument("--out", type=a_path, metavar="FOLDER", help="where to put them; default: the folder of the model")
     command.add_argument("--limit", type=int, metavar="N", help="fit to so many of the images, at random; default: all")
     command.add_argument("--estimator", choices=("relu", "linear"), default="relu", help="default: relu")
     command.add_argument("--windows", type=int, metavar="N", help="use about so many windows of a map; default: all")
@@ -598,7 +600,9 @@ def _add_conformance(commands: Any) -> None:
         epilog=CONFORMANCE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    command.add_argument("folder", nargs="?", type=Path, metavar="FOLDER", help="of case files; default: those of the package")
+    command.add_argument(
+        "folder", nargs="?", type=a_path, metavar="FOLDER", help="of case files; default: those of the package"
+    )
     command.add_argument("--arrays", choices=("numpy", "array_api_strict", "cupy"), default="numpy", help="default: numpy")
     command.add_argument(
         "--dtype", choices=("fraction", "float64", "float32"), help="default: fraction with numpy, else float64"

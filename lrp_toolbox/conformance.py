@@ -31,6 +31,8 @@ TOLERANCE = {"fraction": 1e-12, "float64": 1e-12, "float32": 1e-5}  # of the lar
 SYMBOLS = {rule.__name__.lower(): rule.symbol for rule in rules.RULES} | {"winner": "max", "pass": "=", "taylor": "Taylor"}
 
 
+KEYS = ("id", "catches", "rule", "layer", "net", "input", "start", "output", "relevance", "ledger")  # of a case
+
 # ---- Reading ---------------------------------------------------------------------------------------------------------
 
 
@@ -43,7 +45,10 @@ def default_folder() -> Path:
 
 
 def read_cases(folder: Path) -> list[dict[str, Any]]:
-    """All cases of `folder`/cases/*.json, or of `folder`/*.json. Raises FileNotFoundError if there are none."""
+    """All cases of `folder`/cases/*.json, or of `folder`/*.json.
+
+    Raises FileNotFoundError if there are none, and ValueError for what is none.
+    """
     files = sorted((folder / "cases").glob("*.json")) or sorted(folder.glob("*.json"))
     cases = []
     for file in files:
@@ -54,7 +59,7 @@ def read_cases(folder: Path) -> list[dict[str, Any]]:
         if isinstance(content, dict) and "cases" in content:
             if content.get("format") != 1:
                 raise ValueError(f"{file}: expected format 1, got {content.get('format')!r}")
-            cases += content["cases"]
+            cases += _cases(f"{file}", content["cases"])
     if not cases:
         raise FileNotFoundError(f"{folder}: no conformance cases (cases/*.json)")
     return cases
@@ -162,6 +167,15 @@ CONVENTIONS = {  # those that this package has no choice about
 }
 
 
+def _cases(where: str, found: Any) -> list[dict[str, Any]]:
+    if not isinstance(found, list):
+        raise ValueError(f"{where}: cases: expected a list, got {found!r:.100}")
+    for k, case in enumerate(found, 1):
+        if not isinstance(case, dict) or not case.keys() >= set(KEYS):
+            raise ValueError(f"{where}: case {k}: expected {', '.join(KEYS)}, got {case!r:.100}")
+    return found
+
+
 class CannotExpressError(ValueError):
     """A case asks for something that this package does not have."""
 
@@ -198,6 +212,9 @@ def answer(case: dict[str, Any], numbers: Numbers) -> dict[str, Any]:
 
 
 # ---- Comparing -------------------------------------------------------------------------------------------------------
+
+
+BROKEN = (AttributeError, TypeError, ValueError, LookupError, ArithmeticError)  # what a case raises that makes no sense
 
 
 @dataclass(frozen=True)
@@ -242,11 +259,11 @@ def check(case: dict[str, Any], numbers: Numbers) -> Result:
         found = answer(case, numbers)
     except CannotExpressError as error:
         return Result(case, "cannot express", str(error))
-    except (TypeError, ValueError, ArithmeticError) as error:
+    except BROKEN as error:
         return Result(case, "wrong", f"{type(error).__name__}: {error}")
     try:
         pairs = list(_pairs(case, found))
-    except ValueError as error:
+    except BROKEN as error:
         return Result(case, "wrong", str(error))
     if all(isinstance(got, (int, Fraction)) and expected == got for _, expected, got in pairs):
         return Result(case, "exact")
@@ -293,7 +310,10 @@ def run(folder: Path | None, arrays: str, dtype: str | None) -> int:
     dtype = dtype or ("fraction" if arrays == "numpy" else "float64")
     if dtype == "fraction" and arrays != "numpy":
         raise ValueError(f"dtype: {arrays} has no fractions; expected float64 or float32")
-    importlib.import_module(arrays)
+    try:
+        importlib.import_module(arrays)
+    except ImportError as error:
+        raise ValueError(f"arrays: {arrays} cannot be imported: {error}") from error
     results = [check(case, Numbers(arrays, dtype)) for case in read_cases(folder or default_folder())]
     print(report(results))
     return int(any(result.verdict == "wrong" for result in results))

@@ -11,6 +11,7 @@ import re
 import sys
 import unicodedata
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, NoReturn
 
 # ---- Text on any console ---------------------------------------------------------------------------------------------
@@ -103,6 +104,8 @@ class Parser(argparse.ArgumentParser):
             options = [name for name in command.words.values() if name.startswith("--")]
             near = difflib.get_close_matches(rest[0], options, n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
+            if all(map(_is_number, rest)) and any("[,N" in str(action.metavar) for action in command._actions):
+                hint = "; numbers of one option have commas between them: 1,2,3"
             command.error(f"unrecognized arguments: {' '.join(rest)}{hint}")
         return parsed
 
@@ -110,6 +113,21 @@ class Parser(argparse.ArgumentParser):
         """Two lines on standard error, and exit code 2."""
         one_line = " ".join(message.removeprefix("argument ").split())
         self.exit(2, f"lrp: error: {one_line}\nsee `{self.prog} --help`\n")
+
+
+def a_path(text: str) -> Path:
+    """The type of arguments that are paths. An empty one, of a variable that is not set, would be this folder."""
+    if not text:
+        raise argparse.ArgumentTypeError("expected a path, got ''")
+    return Path(text)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def in_options(message: str, words: Mapping[str, str]) -> str:

@@ -18,7 +18,11 @@ def new_file(path: Path) -> Iterator[Path]:
     """
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{path}: the folder {path.parent} does not exist")
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
+    try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
+    except OSError as error:
+        error.filename = str(path)  # and not the temporary name
+        raise
     os.close(handle)
     temporary = Path(name)
     try:
@@ -48,6 +52,12 @@ def new_folder(path: Path) -> Iterator[Path]:
             if old.exists():
                 old.rename(path)
             raise
+
+
+def require_no_file(name: str, path: Path) -> None:
+    """Raise ValueError if `path`, the argument `name`, is a file where a folder is or will be."""
+    if path.exists() and not path.is_dir():
+        raise ValueError(f"{name}: {path}: expected a folder, found a file")
 
 
 def write_text(path: Path, text: str) -> Path:

@@ -34,7 +34,7 @@ from .data import Preprocessing, as_photo
 from .explain import Targets, explain
 from .explanation import Explanation
 from .files import new_folder
-from .modules import BatchNorm, Module, with_ties
+from .modules import Module, with_ties
 from .modules.container import Branches, Graph, Sequential
 from .modules.pooling import Ties
 from .rules import Rule
@@ -214,7 +214,6 @@ def load(name: str | os.PathLike[str], dtype: Any = np.float32, ties: Ties | Non
     arrays = read_arrays(folder / "weights.npz", np.dtype(dtype))
     try:
         net = _build(spec["net"], arrays, "net")
-        require_factors(net)
         net = net if ties is None else with_ties(net, ties)
         preprocessing = _preprocessing(spec["preprocessing"])
         classes = tuple(spec["classes"])
@@ -431,18 +430,6 @@ def _preprocessing(spec: Mapping[str, Any]) -> Preprocessing:
             raise ValueError(f"preprocessing: scale: expected a number > 0, and no std, found {brief(scale)}")
         values["std"] = 1 / scale
     return Preprocessing(**values)
-
-
-def require_factors(net: Module) -> None:
-    """Raise ValueError if a BatchNorm multiplies by, or adds, more than its dtype can hold."""
-    for name, layer in net.walk():
-        if isinstance(layer, BatchNorm):
-            with np.errstate(all="ignore"):
-                if not (np.isfinite(layer.w).all() and np.isfinite(layer.b).all()):
-                    where = name or "BatchNorm"
-                    raise ValueError(
-                        f"{where}: expected factors and offsets that {layer.mean.dtype} can hold, found larger ones"
-                    )
 
 
 # ---- Nets as data ----------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from operator import add, mul
 from typing import Any, Protocol
 
@@ -91,7 +91,7 @@ def relprop(
             y = y if y is not None and b.array is layer.b else _denominators(layer, [(x, layer.w)], b.array)
             y = without_rounding(layer, Part(X * w, b), y)
         pieces = split(rule, parts, R, layer.separate(z, len(parts)), y)
-        _record_outputs_of_no_part(context, parts, R, y)
+        _record_outputs_of_no_part(layer, x, context, parts, R, y)
         R = layer.join(pieces)
     elif [part.share for part in parts] != [1]:
         R = layer.join_times(R, [part.share for part in parts])
@@ -171,18 +171,15 @@ def _record(rule: Rule, layer: Layer, x: Array, R: Array, z: Array, s: Array, co
         context.record_loss("eps", lambda s, z: s * kernels.signed(eps, z), s, z)
     if kernels.never_vanishes(z, rule.eps):
         return
-    hidden = layer.sees_only_padding(x)
-    if hidden is None:
-        context.record_loss("zero_denominator", lambda R, s: kernels.zero_unless(R, s == 0), R, s)
-    else:
-        context.record_loss("zero_denominator", lambda R, s, h: kernels.zero_unless(R, (s == 0) & ~h), R, s, hidden)
-        context.record_loss("padding", lambda R, s, h: kernels.zero_unless(R, (s == 0) & h), R, s, hidden)
+    _record_nowhere(layer, x, context, lambda R, s: kernels.zero_unless(R, s == 0), R, s)
 
 
-def _record_outputs_of_no_part(context: Context, parts: Sequence[Part], R: Array, y: Array | None) -> None:
+def _record_outputs_of_no_part(
+    layer: Layer, x: Array, context: Context, parts: Sequence[Part], R: Array, y: Array | None
+) -> None:
     """What was lost because no part is for these outputs: under γ, those with z_j = 0."""
     conditions = [part.where for part in parts if part.where is not None]
-    if len(conditions) < len(parts):
+    if context.recorder is None or len(conditions) < len(parts):
         return
 
     def left(R: Array, y: Array) -> Array:
@@ -191,4 +188,14 @@ def _record_outputs_of_no_part(context: Context, parts: Sequence[Part], R: Array
             taken = taken | condition(y)
         return kernels.zero_unless(R, ~taken)
 
-    context.record_loss("zero_denominator", left, R, y)
+    _record_nowhere(layer, x, context, left, R, y)
+
+
+def _record_nowhere(layer: Layer, x: Array, context: Context, lost: Callable[..., Array], *arrays: Any) -> None:
+    """lost(*arrays) goes to no input: to padding, where a window sees nothing else, or to a zero denominator."""
+    hidden = layer.sees_only_padding(x)
+    if hidden is None:
+        context.record_loss("zero_denominator", lost, *arrays)
+    else:
+        context.record_loss("zero_denominator", lambda *a: kernels.zero_unless(lost(*a[:-1]), ~a[-1]), *arrays, hidden)
+        context.record_loss("padding", lambda *a: kernels.zero_unless(lost(*a[:-1]), a[-1]), *arrays, hidden)

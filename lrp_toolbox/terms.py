@@ -259,7 +259,9 @@ def box_around(x: Input, low: Any, high: Any) -> tuple[Input, Input]:
     xp = namespace(x.array)
     slack = 4 * ulp(x.array) * xp.maximum(abs(low), abs(high))
     if not bool(xp.all((low - slack <= x.array) & (x.array <= high + slack))):
-        raise ValueError("x: zᴮ expects low ≤ x ≤ high; some lies outside (are these the preprocessing's bounds?)")
+        raise ValueError(
+            "x: zᴮ expects low ≤ x ≤ high; some lies outside: it is for the first layer only, with its preprocessing's bounds"
+        )
     return Input(low), Input(high)
 
 

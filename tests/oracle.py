@@ -207,7 +207,7 @@ def _share(z_ij, b, connected, R, eps=0, bias="absorb"):
     z = sum(z_ij, 0 * R) + b
     d = z + eps if z >= 0 else z - eps
     if d == 0:
-        return [0 * R for _ in z_ij], ((0 * R, 0 * R, R, 0 * R) if any(connected) else (0 * R, 0 * R, 0 * R, R))
+        return [0 * R for _ in z_ij], _nowhere(R, connected)
     R_i = [z_i / d * R for z_i in z_ij]
     taken, lost = b / d * R, 0 * R
     if bias == "distribute" and any(connected):
@@ -216,6 +216,11 @@ def _share(z_ij, b, connected, R, eps=0, bias="absorb"):
     elif bias == "distribute":  # no input to distribute it to
         taken, lost = 0 * R, taken
     return R_i, (taken, (eps if z >= 0 else -eps) / d * R, 0 * R, lost)
+
+
+def _nowhere(R, connected):
+    """What is lost where nothing can be divided: to a zero denominator, or to padding if j has no input at all."""
+    return (0 * R, 0 * R, R, 0 * R) if any(connected) else (0 * R, 0 * R, 0 * R, R)
 
 
 def relprop(rule, x, W, M, b, R, *, eps=0, alpha=2, gamma=0, low=None, high=None, bias="absorb", renormalize=False):
@@ -245,7 +250,7 @@ def relprop(rule, x, W, M, b, R, *, eps=0, alpha=2, gamma=0, low=None, high=None
             part = pos if z > 0 else neg
             parts = [([v + gamma * part(v) for v in z_ij], b_j + gamma * part(b_j), R[j])] if z != 0 else []
             if not parts:
-                losses.append((0 * R[j], 0 * R[j], R[j], 0 * R[j]))
+                losses.append(_nowhere(R[j], m))
         elif rule == "flat":
             parts = [([(1 if m[i] else 0) + 0 * R[j] for i in range(n_in)], 0 * R[j], R[j])]
         elif rule == "wsquare":

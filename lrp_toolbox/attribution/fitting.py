@@ -11,6 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ..data import read_photo
+from ..files import require_no_file
 from ..io import Model, opened_npz
 from .patterns import Estimator, Fit, Patterns
 
@@ -50,6 +51,7 @@ def fit_to_images(
     out = out or model.folder
     if out is None:
         raise ValueError(f"out: the model {model.name} has no folder of its own; give one")
+    require_no_file("out", out)
     name, total, image = find_images(images)
     out.mkdir(parents=True, exist_ok=True)
     order = np.random.default_rng(SEED).permutation(total)[:limit]
@@ -86,6 +88,8 @@ def find_images(images: str) -> tuple[str, int, Callable[[int], Photo]]:
     if file.endswith(".npz"):
         return (f"{Path(file).name}:{key}", *_of_array(Path(file), key))
     folder = Path(images)
+    if folder.is_file():
+        raise ValueError(f"{images}: expected a folder of photographs, or FILE.npz:ARRAY, found a file")
     if not folder.is_dir():
         raise FileNotFoundError(f"{images}: there is no such folder")
     photos = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)

@@ -9,11 +9,13 @@ from typing import Any, NoReturn
 from xml.etree.ElementTree import Element, TreeBuilder
 from xml.parsers import expat
 
+from .. import mat
 from ..text import shortened
 
 Size = tuple[int, int]  # (height, width)
 Box = tuple[float, float, float, float]  # x0, y0, x1, y1
 MAX_PIXELS = 1 << 24  # in a row; no photograph has more
+MAX_MAT = 1 << 26  # bytes of a .mat, and of memory that its arrays may take beside
 
 
 class DataFormatError(ValueError):
@@ -44,6 +46,26 @@ def read_list(file: Path) -> dict[str, tuple[str, str]]:
             if name in found:
                 raise DataFormatError(f"{where}: expected names to be unique, found {name} again")
             found[name] = rest.strip(), where
+    return found
+
+
+def read_mat(file: Path) -> dict[str, Any]:
+    """The arrays of a .mat by name: numbers as an array, text as str, cells as a list, and structures as a list of
+    dictionaries, both in the order of MATLAB, the first axis first.
+
+    Raises DataFormatError if the file is not what it should be, or if a variable is something else: objects, complex numbers.
+    """
+    with file.open("rb") as opened:
+        content = opened.read(MAX_MAT + 1)
+    if len(content) > MAX_MAT:
+        raise DataFormatError(f"{file}: expected at most {MAX_MAT:,} bytes, found more")
+    try:
+        found = dict(mat.read_mat(content, MAX_MAT))
+    except mat.MatError as error:
+        raise DataFormatError(f"{file}: {error}") from error
+    for name, value in found.items():
+        if isinstance(value, mat.Other):
+            raise DataFormatError(f"{file}: {name[:100]!r}: expected numbers, text, cells or structures, found {value.kind}")
     return found
 
 

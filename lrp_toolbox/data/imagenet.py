@@ -20,6 +20,7 @@ from .annotations import (
     photographs,
     place,
     read_list,
+    read_mat,
     read_text,
     read_xml,
     text,
@@ -27,7 +28,6 @@ from .annotations import (
     xml_size,
 )
 from .boxes import Item, by_class
-from .mat import read_mat
 
 FIRST = 0  # pixels are counted from 0: in 994 boxes xmin is 0 at the least and xmax the width less 1 at the most, both often
 SUFFIX = ".JPEG"

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from ..attribution import Method, parse_method
 from ..data import VOC, ImageNet, Item
-from ..files import write_text
+from ..files import require_no_file, write_text
 from ..io import Model
 from ..modules.pooling import ties_of
 from ..render import Picture, save_picture
@@ -72,6 +72,7 @@ class Experiment:
             if value is not None and not (smallest <= value and (largest is None or value <= largest)):
                 expected = f"≥ {smallest}" if largest is None else f"from {smallest} to {largest}"
                 raise ValueError(f"{name}: expected a number {expected}, got {value}")
+        require_no_file("out", self.out)
 
     @cached_property
     def model(self) -> Model:

@@ -142,7 +142,11 @@ def _dask(address: str) -> Iterator[tuple[Executor, int]]:
         from distributed import Client, KilledWorker
     except ImportError as error:
         raise ValueError('--dask needs the extra "cluster": pip install "lrp_toolbox[cluster]"') from error
-    with Client(address) as client:
+    try:
+        client = Client(address)
+    except ValueError as error:
+        raise ValueError(f"dask: expected the address of a scheduler, got {address!r}: {error}") from error
+    with client:
         cores = max(1, sum(client.ncores().values()))
         with client.get_executor(pure=False) as executor:
             try:

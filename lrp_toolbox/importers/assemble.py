@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from ..data import Preprocessing
-from ..io import Logits, Model, ModelFormatError, brief, require_factors
+from ..io import Logits, Model, ModelFormatError, brief
 from ..modules import Module, Sigmoid, SoftMax
 from ..zoo import class_names
 from . import passes
@@ -65,11 +65,11 @@ def assemble(
     nodes = passes.fuse_normalisation(passes.absorb_padding(nodes), target)
     nodes = passes.leading_to(nodes, target)
     nodes, preprocessing = passes.absorb_input_scaling(nodes, source, target, preprocessing)
-    in_dtype = [replace(n, module=_in(n.module, dtype)) for n in nodes.values()]
-    for node in in_dtype:
+    in_dtype = []
+    for node in nodes.values():
         try:
-            require_factors(node.module)
-        except ValueError as error:
+            in_dtype.append(replace(node, module=_in(node.module, dtype)))
+        except ValueError as error:  # of a BatchNorm
             raise ModelFormatError(f"{where}: {node.name}: {error}") from error
     net = build(in_dtype, source, target, where)
     card = _CARD.format(

@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ..io import require_factors
 from ..modules import Linear, Module
 from ..modules.base import Shape
 from .graph import Node
@@ -50,7 +49,6 @@ class Draft:
         """A node that applies `module` to `x`; the value that it makes."""
         if module.input_axes not in (None, len(x.shape)):
             raise ValueError(f"expected an input of {module.input_axes} axes, found the shape {x.shape}")
-        require_factors(module)
         shape = tuple(module.output_shape(x.shape))
         maps: tuple[Map, ...] = ()
         if len(shape) == 1:

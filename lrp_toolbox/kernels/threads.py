@@ -177,7 +177,7 @@ class _Workers:
         """BLAS keeps to one thread while ours are at work on tasks or in turn; the last to leave gives it back the others."""
         self.in_turn += in_turn
         self.at_work += at_work
-        limited = self.at_work > 0 or self.in_turn >= min(2, threads())
+        limited = self.at_work > 0 or (self.in_turn > 0 and self.in_turn >= min(2, threads()))
         if limited == (self.limit is not None):
             return
         for library in _blas().lib_controllers:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from operator import mul
 from typing import Any, ClassVar
 
+import numpy as np
+
 from .. import backend, kernels
 from ..backend import Array, Number, namespace, smallest_divisor
 from ..cached import cached
@@ -208,6 +210,8 @@ class BatchNorm(_Diagonal):
 
     `lrp_toolbox.fuse(net)` merges it into the layer with weights before or after it, as `explain` does. On its own it
     follows the z-rule, in which its bias absorbs relevance.
+
+    Raises ValueError if variance + eps ≤ 0, or if the dtype cannot hold the factors and offsets of this Scale.
     """
 
     mean: Array  # (channel)
@@ -225,6 +229,10 @@ class BatchNorm(_Diagonal):
                 backend.require_same(name, a, "mean", self.mean)
         if not bool(namespace(self.variance).all(self.variance + self.eps > 0)):
             raise ValueError("variance: expected variance + eps > 0 for every channel")
+        with np.errstate(all="ignore"):  # what does not fit is refused here
+            for name, formula in (("w", "gamma / √(variance + eps)"), ("b", "beta − mean · w")):
+                if not backend.is_finite(getattr(self, name)):
+                    raise ValueError(f"{name}: expected {formula} that {self.mean.dtype} can hold, found more, or NaN")
 
     @property
     def w(self) -> Array:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import json
 import os
 import subprocess
 import sys
@@ -314,7 +315,10 @@ def test_spelling():
         ),
         (["--composite", "cmp:flat=9"], "the first 9 layers are asked for, but there are 2"),
         (["--composite", "cmp:dense=head"], "--method cmp:dense=head: LRP_CMP:α2+♭: the pattern 'head' matches no layer"),
-        (["--composite", "zbox"], "error: --method zbox: x: zᴮ expects low ≤ x ≤ high"),
+        (
+            ["--composite", "zbox"],
+            "error: --method zbox: x: zᴮ expects low ≤ x ≤ high; some lies outside: it is for the first layer only",
+        ),
         (["-o", "out.docx"], "error: --output: out.docx: expected a name that ends in .png or"),
         (["-o", "no/out.png"], "error: --output: no/out.png: there is no folder no"),
         (["--top", "0"], "--top: expected a number ≥ 1, got 0"),
@@ -343,6 +347,12 @@ def test_what_cannot_be_done_is_one_line_and_exit_code_2(capsys, tmp_path, argum
         (["explain", "--top", "many"], "--top: invalid int value: 'many'"),
         (["explain", "--targets", "cat"], "unrecognized arguments: --targets; did you mean --target?"),
         (["explain", "--zzz"], "unrecognized arguments: --zzz"),
+        (["explain", ""], "PHOTO: expected a path, got ''"),
+        (["explain", "-o", ""], "-o/--output: expected a path, got ''"),
+        (
+            ["import", "onnx", "a.onnx", "-o", "b", "--mean", "1", "2", "3"],
+            "unrecognized arguments: 2 3; numbers of one option have commas between them: 1,2,3",
+        ),
         (["import", "caffe"], "the following arguments are required: PROTOTXT, CAFFEMODEL, -o/--output"),
     ],
 )
@@ -354,6 +364,48 @@ def test_wrong_usage_is_two_lines_and_exit_code_2(capsys, arguments, message):
     assert first.startswith(f"lrp: error: {message}")
     assert second.startswith("see `lrp ")
     assert second.endswith("--help`")
+
+
+CASE = {"id": "a", "catches": "…", "rule": "z", "layer": "dense", "net": {}, "input": {}, "start": {}, "output": 0,
+        "relevance": {}, "ledger": []}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["patterns", "file.npz", *LENET], "file.npz: expected a folder of photographs, or FILE.npz:ARRAY, found a file"),
+        (["patterns", "folder", *LENET, "--out", "file.npz"], "--out: file.npz: expected a folder, found a file"),
+        (["conformance", "folder"], "folder: no conformance cases"),
+        (["conformance", "--arrays", "cupy"], "--arrays: cupy cannot be imported: "),
+        (["conformance", "keys"], "keys/a.json: case 1: expected id, catches, rule, layer, net, "),
+        (["conformance", "number"], "number/a.json: cases: expected a list, got 3"),
+    ],
+)
+def test_wrong_names_and_paths_are_told_in_one_line(capsys, tmp_path, arguments, message, monkeypatch):
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    (tmp_path / "folder").mkdir()
+    Image.new("L", (28, 28)).save(tmp_path / "folder" / "a.png")
+    (tmp_path / "file.npz").write_text("")
+    for name, cases in (("keys", [{"id": "a"}]), ("number", 3)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.json").write_text(json.dumps({"format": 1, "cases": cases}))
+    code, _, err = run(capsys, *arguments)
+    assert (code, err.count("\n")) == (2, 1)
+    assert err.startswith(f"lrp: error: {message}")
+
+
+def test_a_conformance_case_that_lacks_something_is_wrong(capsys, tmp_path):
+    (tmp_path / "a.json").write_text(json.dumps({"format": 1, "cases": [CASE]}))
+    code, out, err = run(capsys, "conformance", ".")
+    assert (code, err) == (1, "")
+    assert "KeyError: 'nodes'" in out
+
+
+def test_a_wrong_number_of_threads_is_told_in_one_line():
+    environment = {**os.environ, "LRP_NUM_THREADS": "many"}
+    command = [sys.executable, "-m", "lrp_toolbox", "explain", *LENET]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (2, "lrp: error: LRP_NUM_THREADS: expected a number ≥ 1, got 'many'\n")
 
 
 def test_errors_of_every_command_name_its_options(capsys):

@@ -38,6 +38,10 @@ def test_a_file_that_fails_leaves_the_old_one(tmp_path):
     assert os.listdir(tmp_path) == ["a.txt"]
     with pytest.raises(FileNotFoundError, match=r"the folder .*nowhere does not exist"), new_file(tmp_path / "nowhere" / "a"):
         pass
+    long = tmp_path / ("a" * 300 + ".txt")
+    with pytest.raises(OSError, match="a" * 300) as caught, new_file(long):  # and not the name of a temporary file
+        pass
+    assert caught.value.filename == str(long)
 
 
 def test_a_folder_is_there_when_it_is_whole(tmp_path):

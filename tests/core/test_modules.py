@@ -256,6 +256,7 @@ def test_names_slices_and_repeats():
 
 
 W22 = np.ones((2, 2))
+ZERO32 = np.zeros(2, np.float32)
 K = np.ones((3, 3, 2, 4))
 
 
@@ -277,6 +278,18 @@ K = np.ones((3, 3, 2, 4))
         (lambda: lrp.LRN(3, region="beside"), "region: expected 'across' channels or 'within' each, got 'beside'"),
         (lambda: lrp.BatchNorm(np.ones(2), np.ones(3)), "variance: expected one number for each channel, got shape (3,)"),
         (lambda: lrp.BatchNorm(np.ones(1), -np.ones(1)), "variance: expected variance + eps > 0"),
+        (
+            lambda: lrp.BatchNorm(ZERO32, ZERO32 + 1e-30, ZERO32 + 3e38, eps=1e-30),
+            "w: expected gamma / √(variance + eps) that float32 can hold, found more, or NaN",
+        ),
+        (
+            lambda: lrp.BatchNorm(ZERO32 + 3e38, ZERO32 + 1, ZERO32 + 9),
+            "b: expected beta − mean · w that float32 can hold, found more, or NaN",
+        ),
+        (
+            lambda: lrp.BatchNorm(ZERO32, ZERO32 + 1e-4, ZERO32 + 1000).astype(np.float16),
+            "w: expected gamma / √(variance + eps) that float16 can hold",
+        ),
         (lambda: lrp.Sequential(), "Sequential: expected at least one module, got none"),
         (lambda: lrp.Sequential([("a", lrp.ReLU()), ("a", lrp.ReLU())]), "names: 'a' occurs twice"),
         (lambda: lrp.Linear(W22).forward(np.ones(3)), "x: Linear expects 2 features in (…, feature), got shape (3,)"),

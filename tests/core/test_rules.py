@@ -168,6 +168,31 @@ def test_windows_in_the_padding_have_no_one_to_give_to():
         assert R_in.sum() + lost.absorbed == 9
 
 
+@pytest.mark.parametrize(
+    ("rule", "dead"),
+    [
+        *((rule, 1) for rule in (lrp.Z(), lrp.AlphaBeta(2, renormalize=True), lrp.ZPlus(), lrp.Gamma(1))),
+        *((lrp.Gamma(1, bias=bias), 1) for bias in ("ignore", "distribute")),
+        (lrp.AlphaBeta(2), 0),  # 2 − 1, and −1 of the output that has no negative part
+        *((rule, 0) for rule in (lrp.Flat(), lrp.WSquare(), lrp.ZBox(-9, 9))),
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize("kind", [lrp.Conv, lrp.ConvTranspose])
+def test_without_a_bias_every_rule_loses_to_padding_what_sees_only_padding(xp, rule, dead, kind):
+    """And to a zero denominator what sees inputs whose sum is 0."""
+    pads = {lrp.Conv: {"padding": 1}, lrp.ConvTranspose: {"stride": 2, "output_padding": 1}}[kind]
+    for dtype in (np.float64, np.float32):
+        w, x = xp.asarray(np.ones((1, 1, 1, 1), dtype)), xp.asarray(np.array([[[1], [0]]], dtype))
+        layer = kind(w, **pads)
+        size = layer.output_shape((1, 2, 1))
+        recorder = Recorder(lead=0)
+        layer.relprop(layer.trace(x), xp.ones(size, dtype=x.dtype), Context(rule, recorder))
+        lost = recorder.entries[0]
+        assert (float(lost.padding), float(lost.zero_denominator)) == (np.prod(size) - 2, dead)
+        assert float(lost.bias) == 0
+
+
 def test_bias_is_absorbed_in_two_halves_and_not_twice():
     """W = (1, −1), b = −1, x = (1, 1): iNNvestigate 2.1.2 gives (−1e7, 0) for α = 1, the full b in both denominators."""
     layer = lrp.Linear(np.array([[1.0], [-1.0]]), np.array([-1.0]))

@@ -18,7 +18,7 @@ from scipy.io import loadmat, savemat
 
 from lrp_toolbox import Preprocessing
 from lrp_toolbox.data import VOC, DataFormatError, ImageNet, box_mask
-from lrp_toolbox.data.mat import read_mat
+from lrp_toolbox.data.annotations import read_mat
 
 # ---- official files, in the form in which they are handed out --------------------------------------------------------
 

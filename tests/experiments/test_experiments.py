@@ -218,6 +218,12 @@ def test_a_backend_that_is_not_there(tiny, tmp_path, capsys, monkeypatch):
     assert "lrp: error: backend cupy: cannot be imported" in capsys.readouterr().err
 
 
+def test_a_file_in_the_place_of_the_folder_is_told_before_anything_is_measured(tiny, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert main(arguments(tiny, tmp_path / "file")) == 2
+    assert capsys.readouterr().err == f"lrp: error: --out: {tmp_path / 'file'}: expected a folder, found a file\n"
+
+
 def test_a_model_of_other_classes_is_refused(tiny, lenet):
     with pytest.raises(ValueError, match="lenet5-mnist: does not know the classes of the data set: aeroplane"):
         outputs_of(VOC(tiny / "data"), lenet)
@@ -508,6 +514,14 @@ def assert_same(rows, whole):
     """Other processes may use another number of threads, and so round otherwise."""
     assert [row[:3] for row in rows] == [row[:3] for row in whole]
     np.testing.assert_allclose([row[3:] for row in rows], [row[3:] for row in whole], rtol=1e-4)
+
+
+def test_a_wrong_address_of_a_cluster_is_named():
+    with (
+        pytest.raises(ValueError, match="dask: expected the address of a scheduler, got 'nonsense'"),
+        running.executing(dask="nonsense"),
+    ):
+        pass
 
 
 @contextmanager
