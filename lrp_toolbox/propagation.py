@@ -48,13 +48,37 @@ def forward(rule: Rule, layer: Layer, x: Array, nonneg: bool = False) -> tuple[A
 
     Under αβ one product gives z⁺_j and z⁻_j, and y_j is their sum.
     """
-    if isinstance(rule, AlphaBeta):
-        parts = _parts(rule, *_operands(rule, layer, x, nonneg))
-        if len(parts) == 2:
-            z = _denominators(layer, *_joined(layer, parts))
-            y = elementwise(add, *layer.separate(z, 2))
-            return (y + layer.b if rule.bias == "ignore" and layer.b is not None else y), z
-    return layer.forward(x), None
+    parts = _parts(rule, *_operands(rule, layer, x, nonneg)) if isinstance(rule, AlphaBeta) else []
+    if len(parts) < 2:
+        return by_own_weights(rule, layer, x, nonneg)
+    z = _denominators(layer, *_joined(layer, parts))
+    bias = [layer.b] if rule.bias == "ignore" and layer.b is not None else []
+    return elementwise(_sum_of_signs, *layer.separate(z, 2), *bias), z
+
+
+def by_own_weights(rule: Rule, layer: Layer, x: Array, nonneg: bool = False) -> tuple[Array, Array | None]:
+    """The same with Σ_i x_i w_ij + b_j as one sum, whatever the rule.
+
+    A y_j that is only rounding is 0 (see `terms.without_rounding`), so that no other layer takes it for a number.
+    """
+    X, w, b = _operands(rule, layer, x, nonneg)
+    own = Part(X * w, ZERO if layer.b is None else Bias(layer.b))
+    y = without_rounding(layer, own, layer.forward(x), rule.eps)
+    is_z = rule.uses_output and rule.bias != "ignore" and _is_plain(_parts(rule, X, w, b), X, w)
+    return y, y if is_z else None
+
+
+def _is_plain(parts: Sequence[Part], x: Input, w: Weight) -> bool:
+    """Whether z_ij = x_i w_ij is all that there is."""
+    return len(parts) == 1 and parts[0].z.terms == ((x, w),)
+
+
+def _sum_of_signs(positive: Array, negative: Array, *bias: Array) -> Array:
+    """y_j = z⁺_j + z⁻_j (+ b_j), without rounding: the size of the summands is known here."""
+    y, size = positive + negative, positive - negative
+    for b in bias:
+        y, size = y + b, size + abs(b)
+    return y if backend.is_exact(y) else kernels.zero_unless(y, abs(y) > backend.rounding(y) * size)
 
 
 def relprop(
@@ -78,8 +102,7 @@ def relprop(
         raise TypeError(f"{rule}: expected parts that use the same inputs in the same order, x.pos and x.neg for example")
     terms, joined_b = _joined(layer, parts)
     if z is None:
-        is_plain = len(parts) == 1 and parts[0].z.terms == ((X, w),)
-        z = y if is_plain and y is not None and joined_b is layer.b else _denominators(layer, terms, joined_b)
+        z = y if _is_plain(parts, X, w) and y is not None and joined_b is layer.b else _denominators(layer, terms, joined_b)
         if len(parts) == 1:
             z = without_rounding(layer, parts[0], z, rule.eps)
         elif not all(part.one_signed or part.where is not None for part in parts):

@@ -20,7 +20,7 @@ from fractions import Fraction
 from operator import add, sub
 from typing import Any
 
-from .backend import Array, Number, is_exact, like, namespace, on_host, ones, ulp
+from .backend import Array, Number, is_exact, like, namespace, on_host, ones, rounding, ulp
 from .cached import cached
 from .kernels import elementwise, negative_part, positive_part, zero_unless
 from .weights import ONE, Derived, as_weights
@@ -196,15 +196,16 @@ class Part:
 def without_rounding(layer: Any, part: Part, z: Array, eps: Any = 0) -> Array:
     """z_j, the sum of the part's z_ij and b_j, but 0 where it is no more than the rounding of its own summands.
 
-    In exact numbers these sums are 0, and R_j / z_j would be a large number of any sign. What counts as rounding is 2 ulps of
-    Σ |z_ij| + |b_j|, or of a bound on it (`layer.magnitude`). Sums of one sign are not looked at: they do not cancel.
+    In exact numbers these sums are 0, and R_j / z_j would be a large number of any sign. Rounding is in proportion to
+    Σ |z_ij| + |b_j|, or to a bound on it (`layer.magnitude`); see `backend.rounding`. Sums of one sign are not looked at: they
+    do not cancel.
 
     With ε in the denominator, a remainder matters by its sign only. It is removed if all of it is far below ε (1/1000). Else
     ε is no larger than rounding, and R_j / ε would be worse than R_j over the remainder.
     """
     if is_exact(z) or part.one_signed or not isinstance(eps, (int, float, Fraction)):
         return z
-    xp, small, far = namespace(z), 2 * ulp(z), 1000 * ulp(z)
+    xp, small, far = namespace(z), rounding(z), 1000 * ulp(z)
     if eps and on_host(z) and (far * xp.max(z) > float(eps) or far * xp.min(z) < -float(eps)):  # Σ |z_ij| + |b_j| ≥ |z_j|
         return z
     sizes = [layer.magnitude(x.array, w.weights) for x, w in part.z]

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from .. import backend, kernels
+from .. import backend, kernels, propagation
 from ..backend import Array, Number, namespace, smallest_divisor
 from ..cached import cached
 from ..context import Context
@@ -91,8 +91,11 @@ class Linear(Mixing):
 
     def trace(self, x: Array, nonneg: bool = False, context: Rule | Context | None = None) -> Trace:
         """Always by the layer's own weights: these are the logits, and a sum of z⁺ and z⁻ would round differently."""
-        rule = None if context is None else self.effective_rule(Context.of(context).rule)
-        return Trace(x, self.forward(x), nonneg=nonneg, rule=rule)
+        if context is None:
+            return super().trace(x, nonneg)
+        rule = self.effective_rule(Context.of(context).rule)
+        y, z = propagation.by_own_weights(rule, self, x, nonneg)
+        return Trace(x, y, nonneg=nonneg, rule=rule, z=z)
 
 
 @dataclass(frozen=True, eq=False)

@@ -151,6 +151,12 @@ class _Maximum(_Pooling):
         """R of each window to its largest places."""
         raise NotImplementedError
 
+    def _least(self, y: Array) -> Array:
+        """From which size on a place of the window wins: rounding decides no tie that is shared."""
+        if self.ties == "first" or backend.is_exact(y):
+            return y
+        return kernels.elementwise(lambda y: y - backend.rounding(y) * abs(y), y)
+
 
 class _Sums(Adding):
     """Σ over windows that are given."""
@@ -186,7 +192,8 @@ class MaxPool(_Windowed, _Maximum):
         windows = self.windows(trace.x.shape)
         size, xp = windows.size(trace.x.shape), namespace(R)
         padded = windows.pad(trace.x, float("-inf"))
-        wins = [(view, padded[(..., *view, slice(None))] == trace.y) for *_, view in windows.views(size)]
+        least = self._least(trace.y)
+        wins = [(view, padded[(..., *view, slice(None))] >= least) for *_, view in windows.views(size)]
         if self.ties == "first":
             taken, first = None, []
             for view, won in wins:
@@ -330,9 +337,9 @@ class AdaptiveMaxPool(_Adaptive, _Maximum):
 
     def _to_winners(self, trace: Trace, R: Array) -> Array:
         x, xp = trace.x, namespace(R)
-        R_in = backend.zeros((*R.shape[: -self.axes], *x.shape[-self.axes :]), R)
+        R_in, least = backend.zeros((*R.shape[: -self.axes], *x.shape[-self.axes :]), R), self._least(trace.y)
         for window, seen in self._cells(x.shape):
-            won = x[seen] == trace.y[window]
+            won = x[seen] >= least[window]
             s = R[window]
             if self.ties == "first":
                 flat = xp.reshape(xp.astype(won, xp.int32), (*won.shape[: -self.axes], -1, won.shape[-1]))

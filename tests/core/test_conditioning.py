@@ -11,8 +11,8 @@ from strategies import integers, rngs
 import lrp_toolbox as lrp
 from lrp_toolbox.rules import relprop
 
-# Not αβ: a remainder that a ReLU lets through may be the only input of a neuron with that sign, and so gets its whole share.
 RULES = [lrp.Z(), lrp.Z(bias="distribute"), lrp.Epsilon(Fraction(1, 1000)), lrp.Gamma(Fraction(1, 4)), lrp.ZBox(-4, 4)]
+OF_SIGNS = [lrp.AlphaBeta(2), lrp.AlphaBeta(1), lrp.ZPlus(), lrp.AlphaBeta(Fraction(3, 2), bias="ignore")]
 
 
 def parts_of_one(rng, *shape):
@@ -21,37 +21,60 @@ def parts_of_one(rng, *shape):
 
 
 @st.composite
-def nets(draw):
-    """Average pooling, a sum of branches or a convolution, and two dense layers, on few small numbers."""
-    rng = draw(rngs())
-    layers = [  # one of these: a remainder of remainders is not told from a small number
-        draw(
-            st.sampled_from([
-                lrp.AvgPool(2, 1),
-                lrp.Add(lrp.Conv(parts_of_one(rng, 1, 1, 2, 2)), lrp.Identity()),
-                lrp.Conv(parts_of_one(rng, 2, 2, 2, 2), parts_of_one(rng, 2)),
-                lrp.Conv(parts_of_one(rng, 2, 2, 2, 2)),
-                lrp.ReLU(),
-            ])
-        )
-    ]  # fmt: skip
-    size = lrp.Sequential(layers).output_shape((4, 4, 2))
+def nets(draw, most):
+    """Layers of sums that cancel, up to so many, and two dense ones, on few small numbers.
+
+    Max-pooling is the first of them, if at all. Behind a sum that cancels nearly, its ties are decided by more than rounding.
+    """
+    rng, channels, layers = draw(rngs()), 2, []
+    for k in range(draw(st.integers(1, most))):
+        kind = draw(st.sampled_from(["mean", "branches", "biased", "conv", "relu", "leaky", "scale"] + ["max"] * (k == 0)))
+        layers += {
+            "mean": [lrp.AvgPool(2, 1, 1)],
+            "branches": [lrp.Add(lrp.Conv(parts_of_one(rng, 1, 1, channels, channels)), lrp.Identity())],
+            "biased": [lrp.Conv(parts_of_one(rng, 2, 2, channels, 2), parts_of_one(rng, 2))],
+            "conv": [lrp.Conv(parts_of_one(rng, 2, 2, channels, 2), padding=1)],
+            "relu": [lrp.ReLU()],
+            "leaky": [lrp.LeakyReLU(0.5)],
+            "scale": [lrp.Scale(parts_of_one(rng, channels), parts_of_one(rng, channels))],
+            "max": [lrp.MaxPool(2, 1)],
+        }[kind]
+    size = lrp.Sequential(layers).output_shape((5, 5, 2))
     n = int(np.prod(size))
     layers += [lrp.Flatten(), lrp.Linear(parts_of_one(rng, n, 3)), lrp.ReLU(), lrp.Linear(parts_of_one(rng, 3, 2))]
-    return lrp.Sequential(layers), parts_of_one(rng, 4, 4, 2)
+    return lrp.Sequential(layers), parts_of_one(rng, 5, 5, 2)
 
 
-@given(nets(), st.sampled_from(RULES), st.sampled_from([np.float64, np.float32]))
-def test_floats_agree_with_exact_numbers(case, rule, dtype):
-    net, x = case
+def require_agreement(net, x, rule, dtype, digits):
     if isinstance(rule, lrp.ZBox):
         rule = lrp.Composite([(lrp.First(1), rule), (lrp.Module, lrp.Z())])
     exact = lrp.explain(net, x, 0, rule)
     found = lrp.explain(net.map(lambda a: a.astype(dtype)), x.astype(dtype), 0, rule)
-    digits = 1e-9 if dtype == np.float64 else 2e-3
     largest = max(1, *(abs(float(e.arriving)) for e in exact.ledger), float(abs(exact.R).max()))
     np.testing.assert_allclose(found.R, exact.R.astype(float), atol=digits * largest)
     np.testing.assert_allclose(float(found.ledger.end), float(exact.ledger.end), atol=digits * largest)
+
+
+@given(nets(most=4), st.sampled_from([*RULES, *OF_SIGNS]))
+def test_double_precision_agrees_with_exact_numbers(case, rule):
+    require_agreement(*case, rule, np.float64, 1e-9)
+
+
+@given(nets(most=1), st.sampled_from(RULES))
+def test_single_precision_agrees_with_exact_numbers(case, rule):
+    require_agreement(*case, rule, np.float32, 2e-3)
+
+
+@pytest.mark.parametrize("kind", [lrp.MaxPool, lrp.AdaptiveMaxPool])
+def test_rounding_decides_no_tie_of_max_pooling(kind):
+    """0.1 + 0.2 and 0.3 are the same number, written in floats as two. The first of several takes what the very largest is."""
+    x = np.array([0.1 + 0.2, 0.3, 0.3 - 1e-12, -1.0]).reshape(2, 2, 1)
+    assert x[0, 0, 0] != x[0, 1, 0]
+    pool = kind(2) if kind is lrp.MaxPool else kind(1)
+    R = pool.relprop(pool.trace(x), np.ones((1, 1, 1)), lrp.Z())
+    np.testing.assert_array_equal(R.ravel(), [0.5, 0.5, 0, 0])
+    first = pool.with_ties("first")
+    np.testing.assert_array_equal(first.relprop(first.trace(x), np.ones((1, 1, 1)), lrp.Z()).ravel(), [1, 0, 0, 0])
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
