@@ -159,4 +159,3 @@ def rounding(x: Array) -> float:
     size: 8 would move LRP_z on VGG-16 by 0.9 % of the largest relevance (one: 0.3 %; none: 0.15 %).
     """
     return ulp(x) if x.dtype == namespace(x).float32 else 8 * ulp(x)
-
