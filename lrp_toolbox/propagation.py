@@ -119,7 +119,10 @@ def _joined(layer: Layer, parts: Sequence[Part]) -> tuple[list[Term], Array | No
         (column[0][0].array, Joined(layer.join, [w.weights for _, w in column]))
         for column in zip(*(part.z for part in parts), strict=True)
     ]
-    return terms, None if parts[0].b is ZERO else layer.join([part.b.array for part in parts])
+    if layer.b is None or all(part.b is ZERO for part in parts):
+        return terms, None
+    nothing = backend.zeros(layer.b.shape, layer.b)
+    return terms, layer.join([nothing if part.b is ZERO else part.b.array for part in parts])
 
 
 def _denominators(layer: Layer, terms: Sequence[Term], b: Array | None) -> Array:
