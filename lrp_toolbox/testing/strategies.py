@@ -39,12 +39,34 @@ def to_fractions(values: Any) -> Array:
     return _fractions(values)
 
 
-def inputs(shape: Shape, least: int = -3, most: int = 3) -> SearchStrategy[Array]:
-    """Arrays of Fractions that are integers from `least` to `most`. The simplest is all zeros, or the nearest to it."""
+class _Noise:
+    """Random bytes that are added to what hypothesis draws; none for the seed 0, the simplest.
+
+    Hypothesis tries many examples whose last choices are all the simplest. Without the noise these arrays would be 0.
+    """
+
+    def __init__(self, seed: int):
+        self.rng = np.random.default_rng(seed) if seed else None
+
+    def bytes(self, n: int) -> Any:
+        return np.zeros(n, np.uint8) if self.rng is None else self.rng.integers(0, 256, n, np.uint8)
+
+
+_noise = st.shared(st.integers(0, 2**32 - 1).map(_Noise), key="lrp_toolbox.testing")  # one for all arrays of an example
+
+
+def _numbers_first(strategy: SearchStrategy[Any]) -> SearchStrategy[Any]:
+    """The same, but the seed is the first choice of all."""
+    return _noise.flatmap(lambda _: strategy)
+
+
+@st.composite
+def inputs(draw: DrawFn, shape: Shape, least: int = -3, most: int = 3) -> Array:
+    """An array of Fractions that are integers from `least` to `most`. The simplest is all zeros, or the nearest to it."""
     values = to_fractions(sorted(range(least, most + 1), key=abs))
-    size = math.prod(shape)
-    bytes_ = st.binary(min_size=size, max_size=size)  # one draw for all: quick, and simplified one by one
-    return bytes_.map(lambda drawn: values[np.frombuffer(drawn, np.uint8) % len(values)].reshape(shape))
+    n, noise = math.prod(shape), draw(_noise)
+    drawn = np.frombuffer(draw(st.binary(min_size=n, max_size=n)), np.uint8)  # at once: quick, and simplified one by one
+    return values[(drawn + noise.bytes(n)) % len(values)].reshape(shape)
 
 
 # ---- Layers ----------------------------------------------------------------------------------------------------------
@@ -59,7 +81,7 @@ def layers(*kinds: type[Layer]) -> SearchStrategy[Pair]:
     unknown = [kind.__name__ for kind in kinds if kind not in _LAYERS]
     if unknown:
         raise ValueError(f"kinds: expected some of {', '.join(k.__name__ for k in _LAYERS)}, got {', '.join(unknown)}")
-    return st.one_of([_LAYERS[kind](kind) for kind in kinds or _LAYERS])
+    return _numbers_first(st.one_of([_LAYERS[kind](kind) for kind in kinds or _LAYERS]))
 
 
 def _bias(outputs: int) -> SearchStrategy[Array | None]:
@@ -199,6 +221,7 @@ _LAYERS: dict[type[Layer], Callable[[Any], SearchStrategy[Pair]]] = {
 @st.composite
 def sequentials(draw: DrawFn) -> Pair:
     """(net, (4, 5, 2)): a small Sequential with all that branches and pools, ending in 3 outputs."""
+    draw(_noise)
 
     def conv(n_in: int, n_out: int) -> Module:
         groups = draw(st.sampled_from([g for g in (1, 2) if n_in % g == 0 and n_out % g == 0]))
@@ -241,6 +264,7 @@ def sequentials(draw: DrawFn) -> Pair:
 @st.composite
 def graphs(draw: DrawFn) -> Pair:
     """(net, (3,)): a directed acyclic Graph over vectors, whose values are read by any number of nodes, ending in 3 outputs."""
+    draw(_noise)
 
     def linear(n_in: int) -> Module:
         return modules.Linear(draw(inputs((n_in, 3))), draw(_bias(3)))

@@ -28,12 +28,12 @@ KINDS = (*testing.WEIGHTED, *testing.ADDING, *testing.MAXIMA)
 
 @pytest.mark.parametrize("kind", lrp.RULES, ids=lambda kind: kind.__name__)
 def test_every_rule(kind):
-    check_rule(testing.rules(kind), max_examples=min(15, settings.default.max_examples))
+    check_rule(testing.rules(kind), max_examples=min(10, settings.default.max_examples))
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 def test_every_kind_of_layer(kind):
-    check_layer(layers(kind), max_examples=min(6, settings.default.max_examples))
+    check_layer(layers(kind), max_examples=min(5, settings.default.max_examples))
 
 
 C = np.array([1.0, -2.0, 3.0, 0.5])
@@ -407,7 +407,7 @@ def test_the_layer_without_a_planted_error_passes():
 
 
 def test_the_message_has_the_numbers_and_what_was_expected():
-    with pytest.raises(AssertionError) as caught:
+    with pytest.raises(AssertionError) as caught:  # the search is the same every time
         check_layer(BiasForgotten(W, B), (3,))
     message = str(caught.value)
     for part in (
@@ -424,12 +424,12 @@ def test_the_message_has_the_numbers_and_what_was_expected():
 
 
 def test_what_is_drawn_is_what_is_asked_for():
-    kinds, tied, shared, missing = set(), set(), set(), set()
+    assert all(type(find(layers(kind), lambda drawn: True)[0]) is kind for kind in KINDS)
+    tied, shared, missing = set(), set(), set()
 
-    @settings(max_examples=200)
+    @settings(max_examples=150)
     @given(testing.cases(layers()), testing.cases(testing.graphs(), least=0, most=1), testing.rules(), testing.composites())
     def search(case, net, rule, composite):
-        kinds.add(type(case.module))
         assert case.R.shape == case.module.output_shape(case.x.shape)
         assert all(isinstance(v, Fraction) and v.denominator == 1 and -3 <= v <= 3 for v in (*case.x.flat, *case.R.flat))
         assert set(net.x.flat) <= {0, 1}
@@ -442,7 +442,6 @@ def test_what_is_drawn_is_what_is_asked_for():
         assert e.ledger.rounding == 0
 
     search()
-    assert kinds == set(KINDS)
     assert tied == shared == missing == {True, False}
 
 
