@@ -63,8 +63,10 @@ def check_rule(
     """
     own: dict[str, Property] = {"R does not depend on the unit of x": partial(_unit, scale), "explain gives the same": _explain}
     drawn = cases(layers(*WEIGHTED) if on is None else on, least, most)
-    drawn_rules = rule if isinstance(rule, SearchStrategy) else st.just(rule)
-    _search(f"check_rule({rule})", _FIRST | _RELEVANCE | own, drawn_rules, drawn, max_examples)
+    if not isinstance(rule, (Rule, SearchStrategy)):
+        raise TypeError(f"rule: expected a rule, or a strategy of rules, got {rule!r}")
+    name, drawn_rules = (f"check_rule({rule})", st.just(rule)) if isinstance(rule, Rule) else ("check_rule", rule)
+    _search(name, _FIRST | _RELEVANCE | own, drawn_rules, drawn, max_examples)
 
 
 def check_layer(layer: Layer | Pairs, shape: Any = None, *, exact: bool = True, max_examples: int = 20) -> None:
@@ -89,10 +91,12 @@ def check_layer(layer: Layer | Pairs, shape: Any = None, *, exact: bool = True, 
     that needs a root or an exponential: then in float64, to rounding.
     `max_examples`: how many are drawn for each property. The search is the same every time.
     """
+    if not isinstance(layer, (Layer, SearchStrategy)):
+        raise TypeError(f"layer: expected a layer, or a strategy of (layer, shape), got {layer!r}")
     if (shape is None) != isinstance(layer, SearchStrategy):
         raise TypeError("shape: expected the shape of an input beside a layer, and none beside a strategy")
     pairs = layer if isinstance(layer, SearchStrategy) else st.just((layer, shape))
-    name = f"check_layer({type(layer).__name__ if isinstance(layer, Layer) else layer})"
+    name = f"check_layer({type(layer).__name__})" if isinstance(layer, Layer) else "check_layer"
     _search(
         name,
         {"output_shape tells the truth": _shapes} | _FIRST | _STRUCTURE | _RELEVANCE,

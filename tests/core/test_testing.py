@@ -456,6 +456,10 @@ def test_what_is_unknown_is_refused():
     for wrong in (lambda: check_layer(lrp.ReLU()), lambda: check_layer(layers(lrp.Conv), (3, 3, 2))):
         with pytest.raises(TypeError, match="shape: expected the shape of an input beside a layer"):
             wrong()
+    with pytest.raises(TypeError, match=r"rule: expected a rule, or a strategy of rules, got <class .*Z'>"):
+        check_rule(lrp.Z)
+    with pytest.raises(TypeError, match=r"layer: expected a layer, or a strategy of \(layer, shape\), got Sequential"):
+        check_layer(lrp.Sequential(lrp.ReLU()), (3,))
 
 
 def test_the_package_does_not_need_hypothesis_and_testing_says_that_it_does(monkeypatch):
