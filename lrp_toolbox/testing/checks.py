@@ -1,7 +1,7 @@
 """`check_rule` and `check_layer`: the properties that every rule and every layer has, each looked for a counterexample.
 
 In Fractions a property holds with `==`. If one does not hold, AssertionError says which, for which rule, layer and numbers
-(the simplest that the search has found), what was expected and what came.
+(the simplest that were found in some seconds), what was expected and what came.
 """
 
 from __future__ import annotations
