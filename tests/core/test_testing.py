@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 from hypothesis import find, given, settings
+from hypothesis import strategies as st
 
 import lrp_toolbox as lrp
 from lrp_toolbox import testing
@@ -423,11 +424,17 @@ def test_the_message_has_the_numbers_and_what_was_expected():
 # ---- The strategies --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+@settings(max_examples=5)
+@given(st.data())
+def test_a_kind_is_that_kind(kind, data):
+    assert type(data.draw(layers(kind))[0]) is kind
+
+
 def test_what_is_drawn_is_what_is_asked_for():
-    assert all(type(find(layers(kind), lambda drawn: True)[0]) is kind for kind in KINDS)
     tied, shared, missing = set(), set(), set()
 
-    @settings(max_examples=150)
+    @settings(max_examples=60)
     @given(testing.cases(layers()), testing.cases(testing.graphs(), least=0, most=1), testing.rules(), testing.composites())
     def search(case, net, rule, composite):
         assert case.R.shape == case.module.output_shape(case.x.shape)
