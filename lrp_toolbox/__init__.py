@@ -1,7 +1,7 @@
 """Layer-wise Relevance Propagation in NumPy and CuPy: see the README, and `rules.py` for the formulas.
 
 `import lrp_toolbox as lrp` gives the modules `lrp.render`, `lrp.metrics`, `lrp.attribution`, `lrp.importers`,
-`lrp.experiments` and `lrp.data`, too. Each is imported when it is first used.
+`lrp.experiments`, `lrp.data` and `lrp.testing`, too. Each is imported when it is first used.
 """
 
 import importlib
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from . import importers as importers
     from . import metrics as metrics
     from . import render as render
+    from . import testing as testing
 
 __all__ = [
     "COMPOSITES",
@@ -59,7 +60,7 @@ __all__ = [
     *_rules,
 ]
 
-_LATER = ("attribution", "data", "experiments", "importers", "metrics", "render")  # some of these import matplotlib
+_LATER = ("attribution", "data", "experiments", "importers", "metrics", "render", "testing")  # some of these import matplotlib
 
 
 def __getattr__(name: str) -> ModuleType:

@@ -18,7 +18,7 @@ from .backend import Array, Number
 from .context import Context
 from .kernels import Stabilizer, divide, elementwise
 from .rules import AlphaBeta, Rule, split
-from .terms import ZERO, Bias, Input, Part, Weight, without_rounding
+from .terms import ZERO, Bias, Input, Part, Weight, require_fits, without_rounding
 from .weights import ONE, Joined
 
 Term = tuple[Array, Any]  # an input, and weights
@@ -61,6 +61,7 @@ def by_own_weights(rule: Rule, layer: Layer, x: Array, nonneg: bool = False) -> 
 
     A y_j that is only rounding is 0 (see `terms.without_rounding`), so that no other layer takes it for a number.
     """
+    require_fits(rule, x)
     X, w, b = _operands(rule, layer, x, nonneg)
     own = Part(X * w, ZERO if layer.b is None else Bias(layer.b))
     y = without_rounding(layer, own, layer.forward(x), rule.eps)
@@ -142,7 +143,10 @@ def _joined(layer: Layer, parts: Sequence[Part]) -> tuple[list[Term], Array | No
         (column[0][0].array, Joined(layer.join, [w.weights for _, w in column]))
         for column in zip(*(part.z for part in parts), strict=True)
     ]
-    return terms, None if parts[0].b is ZERO else layer.join([part.b.array for part in parts])
+    if layer.b is None or all(part.b is ZERO for part in parts):
+        return terms, None
+    nothing = backend.zeros(layer.b.shape, layer.b)
+    return terms, layer.join([nothing if part.b is ZERO else part.b.array for part in parts])
 
 
 def _denominators(layer: Layer, terms: Sequence[Term], b: Array | None) -> Array:

@@ -6,6 +6,7 @@ with the toolbox. A layer is (W, M): W[i, j] the weight from input i to output j
 
 from __future__ import annotations
 
+from fractions import Fraction
 from itertools import product
 
 import numpy as np
@@ -188,6 +189,64 @@ def max_pool_winners(x, kernel, stride, padding, ceil_mode, ties):
         for place in winners[:1] if ties == "first" else winners:
             shares.append((place, window, k, 1 if ties == "first" else len(winners)))
     return y.reshape(*counts, c), shares
+
+
+def diagonal(w, shape):
+    """Each output has one input; w broadcasts against x, None is 1."""
+    factor = (np.full(shape, Fraction(1), dtype=object) * (1 if w is None else w)).reshape(-1)
+    W = np.array([[factor[i] if i == j else Fraction(0) for j in range(factor.size)] for i in range(factor.size)], dtype=object)
+    return W, np.eye(factor.size, dtype=bool)
+
+
+def resized(layer, shape):
+    """The sizes and scales of a Resize, from what it was given: sizes or scales."""
+    if layer.size is not None:
+        return layer.size, [Fraction(m, n) for m, n in zip(layer.size, shape, strict=False)]
+    scales = [Fraction(s) for s in layer.scale]
+    return [n * s // 1 for n, s in zip(shape, scales, strict=False)], scales
+
+
+ONE = Fraction(1)
+MATRICES = {  # by the name of the layer's class: (W, M) of a layer whose x has a shape
+    "Linear": lambda layer, shape: linear(layer.w),
+    **dict.fromkeys(
+        ("Conv", "Conv1D", "Conv3D"),
+        lambda layer, shape: conv(layer.w, shape, layer.stride, layer.padding, layer.dilation, layer.groups),
+    ),
+    "ConvTranspose": lambda layer, shape: conv_transpose(
+        layer.w, shape, layer.stride, layer.padding, layer.output_padding, layer.dilation, layer.groups
+    ),
+    **dict.fromkeys(
+        ("SumPool", "MaxPool", "MaxPool1D", "MaxPool3D"),
+        lambda layer, shape: sum_pool(shape, layer.kernel, layer.stride, layer.padding, layer.ceil_mode, ONE),
+    ),
+    **dict.fromkeys(
+        ("AvgPool", "AvgPool1D", "AvgPool3D"),
+        lambda layer, shape: avg_pool(
+            shape, layer.kernel, layer.stride, layer.padding, layer.ceil_mode, layer.count_include_pad, ONE
+        ),
+    ),
+    "AdaptiveAvgPool": lambda layer, shape: adaptive_pool(shape, layer.size, ONE),
+    "Resize": lambda layer, shape: resize(shape, *resized(layer, shape), layer.mode, layer.coordinates, layer.rounding, ONE),
+    "ReduceSum": lambda layer, shape: reduce(shape, layer.over, ONE),
+    "Mean": lambda layer, shape: reduce(shape, layer.over, ONE / int(np.prod([shape[a] for a in layer.over]))),
+    **dict.fromkeys(("Scale", "Affine"), lambda layer, shape: diagonal(layer.w, shape)),
+}
+
+
+def matrix(layer, shape):
+    """(W, M) of a layer of the toolbox, of which its parameters are read and nothing else."""
+    return MATRICES[type(layer).__name__](layer, tuple(shape))
+
+
+def bias(layer, shape):
+    """The bias of each output, or None."""
+    b = getattr(layer, "b", None)  # a maximum has none
+    if b is None:
+        return None
+    if type(layer).__name__ == "Affine":
+        return (np.full(shape, 0 * ONE, dtype=object) + b).reshape(-1)
+    return np.tile(b, matrix(layer, shape)[0].shape[1] // len(b))
 
 
 # ---- rules on matrices -----------------------------------------------------------------------------------------------

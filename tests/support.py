@@ -3,9 +3,11 @@
 import re
 
 import numpy as np
+from hypothesis import strategies as st
 
 import lrp_toolbox as lrp
 from lrp_toolbox.cli import main
+from lrp_toolbox.testing import to_fractions
 
 CODE = re.compile(r"^( *)```python\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
 
@@ -68,3 +70,33 @@ def small_cnn(rng, dtype="float64", scale=1.0):
         relu3=lrp.ReLU(),
         fc2=lrp.Linear(w(16, 5), w(5) / 4),
     )
+
+
+@st.composite
+def rngs(draw):
+    return np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+
+
+def integers(rng, *shape, least=-3, most=3):
+    """Fractions that are integers."""
+    return to_fractions(rng.integers(least, most + 1, shape))
+
+
+@st.composite
+def broken(draw, content):
+    """A file with some bytes changed, left out or put in."""
+    content = bytearray(content)
+    for _ in range(draw(st.integers(1, 4))):
+        at = draw(st.integers(0, len(content) - 1))
+        how = draw(st.sampled_from(["flip", "set", "cut", "insert"]))
+        if how == "flip":
+            content[at] ^= 1 << draw(st.integers(0, 7))
+        elif how == "set":
+            content[at] = draw(st.integers(0, 255))
+        elif how == "cut":
+            del content[at : at + draw(st.integers(1, 9))]
+        else:
+            content[at:at] = draw(st.binary(min_size=1, max_size=9))
+        if not content:
+            break
+    return bytes(content)

@@ -9,6 +9,8 @@
 #
 # So a new rule works in every layer, and a new layer works under every rule. Both can be written outside the package, as here. To add
 # one to the package, follow the recipes in CONTRIBUTING.md.
+#
+# (This tutorial needs `hypothesis`: `python3 -m pip install -e ".[tutorials]"` in a clone of the repository.)
 
 # %%
 from dataclasses import dataclass
@@ -36,6 +38,7 @@ from lrp_toolbox import (
 from lrp_toolbox.backend import Array, namespace
 from lrp_toolbox.render import montage, save_picture
 from lrp_toolbox.terms import Part
+from lrp_toolbox.testing import check_layer, check_rule
 
 # %% [markdown]
 # ## A rule
@@ -78,6 +81,29 @@ print("by hand:", [str(r) for r in by_hand])
 print("by rule:", [str(r) for r in e.R], "and", e.ledger.absorbed("bias"), "for the bias")
 assert (by_hand == e.R).all()
 assert e.ledger.rounding == 0
+
+# %% [markdown]
+# This is one example. `check_rule` draws many, in dense layers and in convolutions of all kinds, and looks for one in which a property does
+# not hold that every rule has: the ledger closes, floats agree with fractions, a batch is a stack, R is linear, and more.
+
+# %%
+check_rule(Absolute())
+print("Absolute: no counterexample")
+
+# %% [markdown]
+# And if it were wrong? Here the two parts of a rule have shares 2 and −1 as in α2β1, but the second was forgotten to be negative.
+
+
+# %%
+class Wrong(Absolute):
+    def parts(self, x, w, b):
+        return [Part(x.pos * w.pos + x.neg * w.neg, b.pos, share=2), Part(x.pos * w.neg + x.neg * w.pos, b.neg, share=1)]
+
+
+try:
+    check_rule(Wrong())
+except AssertionError as error:
+    print(error)
 
 # %% [markdown]
 # The rule works in composites like any other: here in the convolutions, with ε in the dense layers. What does it show for a digit?
@@ -161,15 +187,14 @@ def cosines(n):
 
 
 # %% [markdown]
-# Two checks for a new layer. `apply_T` is the transpose of `apply` if $\langle \mathrm{apply}(x), s\rangle = \langle x,
-# \mathrm{apply\_T}(s)\rangle$ for any $x$ and $s$. And a layer must work the same with leading axes, for samples and targets.
+# What has to hold of a new layer? `apply_T` is the transpose of `apply` if $\langle \mathrm{apply}(x), s\rangle = \langle x,
+# \mathrm{apply\_T}(s)\rangle$ for any $x$ and $s$. And a layer must work the same with leading axes, for samples and targets. `check_layer`
+# checks both, and under every rule what holds of all layers. A small one will do.
 
 # %%
+check_layer(Waves(cosines(4), cosines(3)), shape=(4, 3, 2))
+print("Waves: no counterexample")
 waves = Waves(cosines(28), cosines(28))
-a, s = rng.standard_normal((2, 5, 3, 28, 28, 1))
-y, back = waves.apply(a, None), waves.apply_T(s, None, a.shape)
-assert np.isclose((y * s).sum(), (a * back).sum())
-assert np.allclose(y[4, 2], waves.apply(a[4, 2], None))
 
 # %% [markdown]
 # Now we write the digit as amplitudes (the waves are orthonormal, so the transpose is the inverse), and put the layer before the network.

@@ -38,6 +38,7 @@ from lrp_toolbox import (
     read_photo,
 )
 from lrp_toolbox.render import montage, save_picture
+from lrp_toolbox.testing import check_layer
 
 F = np.vectorize(Fraction, otypes=[object])  # arrays of Fractions
 search = settings(max_examples=30, derandomize=True, database=None, deadline=None)  # the same search every time
@@ -216,14 +217,17 @@ inputs = st.tuples(numbers(1, 3, 1), numbers(1, 2, 1))
 x_min, s_min = find(inputs, lambda drawn: not is_transpose(OffByOne(w), *drawn), settings=search)
 print("not the transpose for x =", *x_min.ravel(), " s =", *s_min.ravel())
 
+# %% [markdown]
+# `check_layer` looks for this and for all else that holds of every layer, and `check_rule` does so for rules. With them you verify a rule
+# or a layer of your own in three lines, as in tutorial 09.
 
-@search
-@given(inputs)
-def test_conv_is_its_own_transpose(drawn):
-    assert is_transpose(Conv(w), *drawn)
-
-
-test_conv_is_its_own_transpose()
+# %%
+check_layer(Conv(w), shape=(1, 3, 1))
+print("Conv: no counterexample")
+try:
+    check_layer(OffByOne(w), shape=(1, 3, 1))
+except AssertionError as error:
+    print(error)
 
 # %% [markdown]
 # ## How exact is a float?

@@ -14,6 +14,7 @@ from ..kernels import divide
 from ..kernels.windows import Windows
 from ..rules import Rule
 from .base import Layer, Pass, PassingLayer, Shape, Trace
+from .rearranging import require_broadcast
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,10 +81,15 @@ class PReLU(PassingLayer):
 
     def forward(self, x: Array) -> Array:
         backend.require_same("x", x, "PReLU.slope", self.slope)
+        self.output_shape(x.shape)
         return namespace(x).where(x > 0, x, x * self.slope)
 
     def gradient(self, trace: Trace, g: Array) -> Array:
         return namespace(g).where(trace.x > 0, g, g * self.slope)
+
+    def output_shape(self, shape: Shape) -> Shape:
+        require_broadcast(self, shape, ["slope"])
+        return shape
 
     def output_is_nonnegative(self, nonneg: bool) -> bool:
         return nonneg

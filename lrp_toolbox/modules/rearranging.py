@@ -21,9 +21,9 @@ def features(layer: Layer, shape: Shape) -> Shape:
     return tuple(shape[len(shape) - layer.axes :])
 
 
-def require_broadcast(layer: Any, shape: Shape) -> None:
-    """Raise ValueError unless a layer's w and b (or None) broadcast against features of `shape`, and do not enlarge them."""
-    for name in ("w", "b"):
+def require_broadcast(layer: Any, shape: Shape, names: Sequence[str] = ("w", "b")) -> None:
+    """Raise ValueError unless a layer's constants (or None) broadcast against features of `shape`, and do not enlarge them."""
+    for name in names:
         a = getattr(layer, name)
         pairs = zip(shape[::-1], () if a is None else a.shape[::-1], strict=False)
         if a is not None and (a.ndim > len(shape) or any(m not in (1, n) for n, m in pairs)):

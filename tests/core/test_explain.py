@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from strategies import integers
+from support import integers
 
 import lrp_toolbox as lrp
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from strategies import rngs
+from support import rngs
 
 import lrp_toolbox as lrp
 from lrp_toolbox.modules import BatchNorm

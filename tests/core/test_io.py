@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import broken
-from support import small_cnn
+from support import broken, small_cnn
 
 import lrp_toolbox as lrp
 from lrp_toolbox.io import Model, ModelFormatError, load, read_arrays, read_npy, save

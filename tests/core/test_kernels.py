@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import rngs
-from support import ODD
+from support import ODD, rngs
 
 import lrp_toolbox as lrp
 from lrp_toolbox import kernels

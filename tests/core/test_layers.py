@@ -8,7 +8,7 @@ import pytest
 import scipy.special
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import integers, rngs
+from support import integers, rngs
 
 import lrp_toolbox as lrp
 

@@ -5,53 +5,44 @@ from fractions import Fraction
 import numpy as np
 import pytest
 from hypothesis import given, settings
-from strategies import conv_nets, integers, rules
+from support import integers
 
 import lrp_toolbox as lrp
 from lrp_toolbox.kernels import divide
 from lrp_toolbox.terms import ZERO, Bias, Input, Weight
+from lrp_toolbox.testing import cases, composites, nets, rules, sequentials
 from lrp_toolbox.weights import ONE, Derived
 
-COMPOSITES = [
-    lrp.lrp_cmp(alpha=1, flat=0),
-    lrp.lrp_cmp(alpha=2, flat=1, eps=Fraction(1, 2)),
-    lrp.lrp_cmp(flat="all"),
-    lrp.uniform(lrp.ZPlus(bias="distribute")),
-]
+
+@settings(max_examples=100)
+@given(cases(nets()), composites())
+def test_every_unit_of_relevance_is_found_again_exactly(case, composite):
+    net, x, _ = case
+    e = lrp.explain(net, x, [0, 2], composite)
+    assert e.R.shape == (2, *x.shape)
+    reached = e.R.reshape(2, -1).sum(axis=1)
+    absorbed = sum(e.ledger.absorbed(reason) for reason in ("bias", "eps", "zero_denominator", "padding"))
+    assert (reached + absorbed == e.y[[0, 2]]).all()
+    assert (e.ledger.end == reached).all()
+    assert (e.ledger.start == e.y[[0, 2]]).all()
+    for page in e.ledger:
+        assert (page.rounding == 0).all()
+        assert all(isinstance(v, (Fraction, int)) for v in page.arriving.flat)
 
 
-def explanations(net, x, rule):
-    return [lrp.explain(net, x, [0, 2], c) for c in (rule, *COMPOSITES)]
-
-
-@settings(max_examples=25)
-@given(conv_nets(), rules())
-def test_every_unit_of_relevance_is_found_again_exactly(drawn, rule):
-    net, x = drawn
-    for e in explanations(net, x, rule):
-        assert e.R.shape == (2, *x.shape)
-        absorbed = sum(e.ledger.absorbed(reason) for reason in ("bias", "eps", "zero_denominator", "padding"))
-        assert (e.R.sum(axis=(1, 2, 3)) + absorbed == e.y[[0, 2]]).all()
-        assert (e.ledger.end == e.R.sum(axis=(1, 2, 3))).all()
-        assert (e.ledger.start == e.y[[0, 2]]).all()
-        for page in e.ledger:
-            assert (page.rounding == 0).all()
-            assert all(isinstance(v, (Fraction, int)) for v in page.arriving.flat)
-
-
-@given(conv_nets())
-def test_where_nothing_can_take_relevance_it_is_conserved(drawn):
+@given(cases(nets()))
+def test_where_nothing_can_take_relevance_it_is_conserved(case):
     """Eq. 1's own promise, layer by layer, under ♭: no bias, no ε, and every input counts."""
-    net, x = drawn
+    net, x, _ = case
     e = lrp.explain(net, x, 1, lrp.Flat())
     assert e.R.sum() == e.y[1] - e.ledger.absorbed("padding") - e.ledger.absorbed("zero_denominator")
     assert e.ledger.absorbed("bias") == e.ledger.absorbed("eps") == 0
 
 
-@given(conv_nets(), rules())
-def test_floats_close_to_rounding(xp, drawn, rule):
+@given(cases(sequentials()), rules())
+def test_floats_close_to_rounding(xp, case, rule):
     """To some ulps of Σ |z_ij s_j| over all layers: what is added up, signs aside."""
-    net, x = drawn
+    net, x, _ = case
     for dtype in ("float64", "float32"):
         there, X = net.astype(dtype).to(xp), xp.asarray(x.astype(dtype))
         e = lrp.explain(there, X, 0, rule)

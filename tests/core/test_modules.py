@@ -7,46 +7,49 @@ import oracle
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import adding_cases, conv_cases, geometries, integers, max_cases, rngs, weighted_cases
+from support import integers, rngs
 
 import lrp_toolbox as lrp
+from lrp_toolbox.testing import ADDING, MAXIMA, WEIGHTED, cases, layers
 from lrp_toolbox.weights import ONE
 
+linear_cases = cases(layers(*WEIGHTED, *ADDING))
 
-@given(st.one_of(weighted_cases, adding_cases))
+
+@given(linear_cases)
 def test_forward_is_the_explicit_matrix(case):
-    expected = oracle.forward(case.x.reshape(-1), case.W, case.b_flat)
-    assert (case.layer.forward(case.x).reshape(-1) == expected).all()
-    assert case.layer.output_shape(case.x.shape) == case.R.shape
+    layer, x, R = case
+    expected = oracle.forward(x.reshape(-1), oracle.matrix(layer, x.shape)[0], oracle.bias(layer, x.shape))
+    assert (layer.forward(x).reshape(-1) == expected).all()
+    assert layer.output_shape(x.shape) == R.shape
 
 
-@given(st.one_of(weighted_cases, adding_cases))
-def test_transposes_by_inner_products(case):
-    """⟨apply(x, w), s⟩ = ⟨x, apply_T(s, w)⟩, with the layer's weights and with ones; the same as explicit matrices."""
-    for w, W in ((case.layer.w, case.W), (ONE, case.M.astype(int))):
-        y = case.layer.apply(case.x, w)
-        back = case.layer.apply_T(case.R, w, case.x.shape)
-        assert (y * case.R).sum() == (case.x * back).sum()
-        assert (back.reshape(-1) == W @ case.R.reshape(-1)).all()
-        assert (y.reshape(-1) == case.x.reshape(-1) @ W).all()
+@given(linear_cases)
+def test_both_ways_are_the_explicit_matrix(case):
+    """With the layer's weights and with ones; so they are each other's transposes, too."""
+    layer, x, R = case
+    W, M = oracle.matrix(layer, x.shape)
+    for w, matrix in ((layer.w, W), (ONE, M.astype(int))):
+        assert (layer.apply_T(R, w, x.shape).reshape(-1) == matrix @ R.reshape(-1)).all()
+        assert (layer.apply(x, w).reshape(-1) == x.reshape(-1) @ matrix).all()
 
 
-@given(conv_cases(), st.integers(1, 2), st.integers(1, 3))
-def test_leading_axes_ride_along(case, samples, targets):
-    x = np.stack([case.x * (n + 1) for n in range(samples)])[:, None]
-    R = np.stack([np.stack([case.R + n + t for t in range(targets)]) for n in range(samples)])
-    found = case.layer.relprop_z(x, R)
-    assert found.shape == (samples, targets, *case.x.shape)
-    for n in range(samples):
-        for t in range(targets):
-            assert (found[n, t] == case.layer.relprop_z(x[n, 0], R[n, t])).all()
+@given(cases(layers(*MAXIMA)))
+def test_max_pool_gradient_goes_to_winners(case):
+    trace = case.module.trace(case.x)
+    assert (case.module.gradient(trace, case.R) == case.module.relprop(trace, case.R, lrp.Z())).all()
 
 
-@given(max_cases)
-def test_max_pool_gradient_goes_to_winners(drawn):
-    case, _, _ = drawn
-    trace = case.layer.trace(case.x)
-    assert (case.layer.gradient(trace, case.R) == case.layer.relprop(trace, case.R, lrp.Z())).all()
+@pytest.mark.parametrize("kind", [lrp.Conv, lrp.ConvTranspose])
+def test_options_of_windows_stand_as_they_are_given_or_for_each_axis(kind):
+    """The oracle reads them from the layer."""
+    w = np.ones((3, 3, 2, 2))
+    layer = kind(w, None, stride=(2, 3), padding=((0, 1), (2, 3)), dilation=(1, 2))
+    assert (layer.stride, layer.padding, layer.dilation) == ((2, 3), ((0, 1), (2, 3)), (1, 2))
+    layer = kind(w, None, stride=2, padding=(1, 2), dilation=3)
+    assert (layer.stride, layer.padding, layer.dilation) == ((2, 2), ((1, 1), (2, 2)), (3, 3))
+    assert lrp.Conv1D(w[0], padding=(1, 2)).padding == lrp.Conv1D(w[0], padding=((1, 2),)).padding == ((1, 2),)
+    assert lrp.MaxPool(2, padding=((0, 1), (1, 0))).padding == ((0, 1), (1, 0))
 
 
 SMOOTH = [
@@ -131,12 +134,13 @@ def test_lrn_passes_relevance_or_shares_it_by_taylor(region, n, xp):
     np.testing.assert_allclose(found.sum(), R.sum())
 
 
-@given(rngs(), geometries(pool=True, dilated=False, ceil_mode=True))
-def test_ceil_mode_is_caffes_and_pytorchs(rng, geometry):
+@given(layers(lrp.MaxPool))
+def test_ceil_mode_is_caffes_and_pytorchs(drawn):
     """Every window begins inside of the map or its leading padding; and no place after the padding is left unseen."""
-    size, kernel, stride, padding, _ = geometry
+    layer, size = drawn
+    kernel, stride, padding = layer.kernel, layer.stride, layer.padding
     for axis in (0, 1):
-        count = lrp.MaxPool(kernel, stride, padding, ceil_mode=True).output_shape((*size, 1))[axis]
+        count = lrp.MaxPool(kernel, stride, padding, ceil_mode=True).output_shape(size)[axis]
         before, after = padding[axis]
         last = (count - 1) * stride[axis]
         assert last < size[axis] + before
@@ -175,13 +179,13 @@ def test_pooling_the_whole_map():
     assert (lrp.MaxPool(None).forward(x)[:, 0, 0] == x.max(axis=(1, 2))).all()
 
 
-@given(conv_cases(), rngs(), st.sampled_from([lrp.Z(), lrp.AlphaBeta(2), lrp.Gamma(Fraction(1, 4))]))
+@given(cases(layers(lrp.Conv)), rngs(), st.sampled_from([lrp.Z(), lrp.AlphaBeta(2), lrp.Gamma(Fraction(1, 4))]))
 def test_zeros_around_a_map_are_padding(case, rng, rule):
     """A Pad in front of a convolution is the convolution's own padding, but for rules that give zeros something: the ledger."""
     border = tuple((int(rng.integers(3)), int(rng.integers(3))) for _ in range(2))
-    w, b, stride, dilation, groups = (getattr(case.layer, name) for name in ("w", "b", "stride", "dilation", "groups"))
-    both = tuple((n + p, m + q) for (n, m), (p, q) in zip(border, case.layer.padding, strict=True))
-    apart = lrp.Sequential(lrp.Pad(border), case.layer)
+    w, b, stride, dilation, groups = (getattr(case.module, name) for name in ("w", "b", "stride", "dilation", "groups"))
+    both = tuple((n + p, m + q) for (n, m), (p, q) in zip(border, case.module.padding, strict=True))
+    apart = lrp.Sequential(lrp.Pad(border), case.module)
     own = lrp.Sequential(lrp.Conv(w, b, stride, both, dilation, groups))
     y = own.forward(case.x)
     R = integers(rng, *y.shape)

@@ -7,10 +7,10 @@ from fractions import Fraction
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
-from strategies import conv_nets, integers, rngs, rules
-from support import small_cnn
+from support import integers, rngs, small_cnn
 
 import lrp_toolbox as lrp
+from lrp_toolbox.testing import cases, rules, sequentials
 
 SHAPE = (12, 12, 3)
 RULES = [
@@ -28,13 +28,13 @@ RULES = [
 each_rule = pytest.mark.parametrize("rule", RULES, ids=str)
 
 
-@given(conv_nets(), rngs())
+@given(cases(sequentials()), rngs())
 def test_z_is_gradient_times_input_in_relu_nets(drawn, rng):
     """Sec. II-A: with the bias kept in z_j, R_i = x_i · ∂f/∂x_i, exactly, where no z_j happens to cancel to 0.
 
     Inputs with many digits see to that: a z_j is 0 only if every z_ij is, and then both sides give nothing.
     """
-    net, x = drawn
+    net, x, _ = drawn
     assume(not any(isinstance(m, lrp.LeakyReLU) for m in net))  # which passes relevance whole, but slopes gradients
     x = x + integers(rng, *x.shape, least=1, most=10**9) / Fraction(10**9 + 7)
     trace = net.trace(x)

@@ -5,7 +5,7 @@ from fractions import Fraction
 import numpy as np
 import oracle
 import pytest
-from strategies import integers
+from support import integers
 
 import lrp_toolbox as lrp
 from lrp_toolbox.attribution import LRP, ContrastiveLRP, canonical, excitation_backprop, parse_method

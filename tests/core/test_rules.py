@@ -1,6 +1,5 @@
 """Every rule in every layer against the explicit matrix of z_ij: with equality in Fractions, and so in floats."""
 
-import dataclasses
 from fractions import Fraction
 
 import numpy as np
@@ -8,26 +7,33 @@ import oracle
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import Case, adding_cases, linear_cases, max_cases, rules, weighted_cases
 
 import lrp_toolbox as lrp
 from lrp_toolbox.context import Context
 from lrp_toolbox.kernels import divide
 from lrp_toolbox.ledger import Recorder
 from lrp_toolbox.rules import relprop
+from lrp_toolbox.testing import ADDING, MAXIMA, WEIGHTED, Case, cases, layers, rules
+
+weighted_cases, adding_cases, max_cases = (cases(layers(*kinds)) for kinds in (WEIGHTED, ADDING, MAXIMA))
 
 
-def by_matrix(rule, case: Case, **more):
-    """R of the inputs, and what is lost to bias, ε, zero denominators and padding, on the explicit matrix."""
+def by_matrix(rule, case: Case, only=slice(None), **more):
+    """R of the inputs, and what is lost to bias, ε, zero denominators and padding, on the explicit matrix.
+
+    `only`: some of the outputs.
+    """
     options = {k: getattr(rule, k) for k in ("eps", "alpha", "gamma", "bias", "renormalize") if hasattr(rule, k)}
-    x, R = case.x.reshape(-1), case.R.reshape(-1)
-    R_in, lost = oracle.relprop(type(rule).__name__.lower(), x, case.W, case.M, case.b_flat, R, **options, **more)
-    return R_in.reshape(case.x.shape), [sum(kind) for kind in zip(*lost, strict=True)]
+    layer, x, R = case
+    (W, M), b = oracle.matrix(layer, x.shape), oracle.bias(layer, x.shape)
+    name, b_j = type(rule).__name__.lower(), None if b is None else b[only]
+    R_in, lost = oracle.relprop(name, x.reshape(-1), W[:, only], M[:, only], b_j, R.reshape(-1)[only], **options, **more)
+    return R_in.reshape(x.shape), [sum(kind) for kind in zip(*lost, strict=True)]
 
 
 def by_toolbox(rule, case: Case):
     recorder = Recorder(lead=0)
-    R_in = case.layer.relprop(case.layer.trace(case.x), case.R, Context(rule, recorder, name="layer"))
+    R_in = case.module.relprop(case.module.trace(case.x), case.R, Context(rule, recorder, name="layer"))
     return R_in, recorder.entries[0]
 
 
@@ -53,10 +59,15 @@ def test_pooling_and_scaling_share_in_proportion_or_evenly(case, rule):
     assert page.rounding == 0
 
 
+def winners_of(case):
+    layer = case.module
+    return oracle.max_pool_winners(case.x, layer.kernel, layer.stride, layer.padding, layer.ceil_mode, layer.ties)
+
+
 @given(max_cases, rules())
-def test_max_pooling_gives_to_winners_or_evenly(drawn, rule):
-    case, y, shares = drawn
-    assert (case.layer.forward(case.x) == y).all()
+def test_max_pooling_gives_to_winners_or_evenly(case, rule):
+    y, shares = winners_of(case)
+    assert (case.module.forward(case.x) == y).all()
     found, page = by_toolbox(rule, case)
     if isinstance(rule, lrp.Flat):
         expected, _ = by_matrix(rule, case)
@@ -73,16 +84,14 @@ def test_max_pooling_gives_to_winners_or_evenly(drawn, rule):
 @given(weighted_cases)
 def test_box_rule(case):
     low, high = Fraction(-4), Fraction(7, 2)
-    box = [low] * case.W.shape[0], [high] * case.W.shape[0]
-    expected, _ = oracle.relprop("zbox", case.x.reshape(-1), case.W, case.M, None, case.R.reshape(-1), low=box[0], high=box[1])
-    found = case.layer.relprop_zbox(case.x, case.R, low, high)
-    assert (found.reshape(-1) == expected).all()
+    expected, _ = by_matrix(lrp.ZBox(low, high), case, low=[low] * case.x.size, high=[high] * case.x.size)
+    found = case.module.relprop_zbox(case.x, case.R, low, high)
+    assert (found == expected).all()
 
 
 def sum_of_sizes(rule, case):
-    """Σ_ij |R_ij|, what goes from each output to each input, on the explicit matrix."""
-    alone = np.diag(case.R.reshape(-1))
-    return float(sum(abs(r) for R in alone for r in by_matrix(rule, dataclasses.replace(case, R=R))[0].flat))
+    """Σ_ij |R_ij|, what goes from each output to each input, on the columns of the explicit matrix."""
+    return float(sum(abs(r) for j in range(case.R.size) for r in by_matrix(rule, case, only=[j])[0].flat))
 
 
 @given(weighted_cases, rules())
@@ -91,7 +100,7 @@ def test_floats_and_other_array_modules_agree_with_fractions(xp, case, rule):
     exact, _ = by_toolbox(rule, case)
     size = sum_of_sizes(rule, case)
     for dtype in ("float64", "float32"):
-        layer = case.layer.astype(dtype).to(xp)
+        layer = case.module.astype(dtype).to(xp)
         x, R = (xp.asarray(a.astype(dtype)) for a in (case.x, case.R))
         found = layer.relprop(layer.trace(x), R, rule)
         assert found.dtype == x.dtype
@@ -100,7 +109,7 @@ def test_floats_and_other_array_modules_agree_with_fractions(xp, case, rule):
 
 @given(weighted_cases)
 def test_methods_are_the_rules(case):
-    layer, x, R = case.layer, case.x, case.R
+    layer, x, R = case.module, case.x, case.R
 
     def by_rule(rule):
         return layer.relprop(layer.trace(x), R, rule)
@@ -120,13 +129,13 @@ def test_methods_are_the_rules(case):
         assert (found == by_rule(rule)).all()
 
 
-@given(linear_cases())
+@given(cases(layers(lrp.Linear)))
 def test_structure_that_says_x_is_not_negative_changes_nothing(case):
     """Behind a ReLU half of the αβ terms are left out, because they are known to be 0."""
     x = abs(case.x)
     for rule in (lrp.Z(), lrp.AlphaBeta(2), lrp.ZPlus(), lrp.Gamma(1), lrp.Epsilon(1)):
-        plain = case.layer.relprop(case.layer.trace(x), case.R, rule)
-        known = case.layer.relprop(case.layer.trace(x, nonneg=True), case.R, rule)
+        plain = case.module.relprop(case.module.trace(x), case.R, rule)
+        known = case.module.relprop(case.module.trace(x, nonneg=True), case.R, rule)
         assert (plain == known).all()
 
 
@@ -234,10 +243,10 @@ def test_parameters_are_numbers(wrong):
 @given(st.one_of(weighted_cases, adding_cases), st.booleans(), st.booleans(), st.sampled_from([1e-6, 0.25, 3]))
 def test_stabilisers_of_other_toolboxes(case, clip, relative, eps):
     """z + ε sign(z) or sign(z) max(|z|, ε), and ε perhaps times the root mean square of z, written out."""
-    layer = case.layer.map(lambda a: a.astype(float))
+    layer = case.module.map(lambda a: a.astype(float))
     x, R = case.x.astype(float), case.R.astype(float)
-    W = case.W.astype(float)
-    z = x.reshape(-1) @ W + (0 if case.b_flat is None else case.b_flat.astype(float))
+    W, b = oracle.matrix(case.module, x.shape)[0].astype(float), oracle.bias(case.module, x.shape)
+    z = x.reshape(-1) @ W + (0 if b is None else b.astype(float))
     outputs = z.reshape(R.shape)
     mean = np.mean(outputs**2, axis=tuple(range(-layer.output_axes, 0)), keepdims=True)  # a Scale has channels only
     size = eps * np.broadcast_to(np.sqrt(mean), R.shape).reshape(-1) if relative else eps

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from scipy import ndimage
-from strategies import conv_nets, geometries, integers, rngs, to_fractions
+from support import integers, rngs
 
 import lrp_toolbox as lrp
 import lrp_toolbox.attribution.patterns as patterns_module
@@ -43,6 +43,7 @@ from lrp_toolbox.attribution.cam import _scaled_up
 from lrp_toolbox.attribution.fitting import find_images
 from lrp_toolbox.cli import main
 from lrp_toolbox.modules import Layer
+from lrp_toolbox.testing import cases, layers, nets, to_fractions
 
 F = to_fractions
 RNG = np.random.default_rng(0)
@@ -211,10 +212,10 @@ def test_batches_are_cut_to_fit(monkeypatch):
 # ---- gradients -------------------------------------------------------------------------------------------------------
 
 
-@given(conv_nets(), st.integers(0, 2))
-def test_the_walk_by_gradient_is_the_gradient(net_x, target):
+@given(cases(nets()), st.integers(0, 2))
+def test_the_walk_by_gradient_is_the_gradient(case, target):
     """Over random nets with branches, in Fractions: what `explain` walks with gradient steps is what modules know."""
-    net, x = net_x
+    net, x, _ = case
     expected = net.gradient(net.trace(x), F(np.eye(3, dtype=int)[target]))
     assert (Gradient()(net, x, target) == expected).all()
 
@@ -561,12 +562,11 @@ def pattern_of(w, x, y, only):
 
 
 @pytest.mark.parametrize("estimator", ["relu", "linear"])
-@given(rng=rngs(), geometry=geometries(), groups=st.integers(1, 2))
-def test_the_estimator_against_its_formula(estimator, rng, geometry, groups):
-    size, kernel, stride, padding, dilation = geometry
-    layer = lrp.Conv(
-        rng.standard_normal((*kernel, 2, 2 * groups)), rng.standard_normal(2 * groups), stride, padding, dilation, groups
-    )
+@given(rng=rngs(), drawn=layers(lrp.Conv), groups=st.integers(1, 2))
+def test_the_estimator_against_its_formula(estimator, rng, drawn, groups):
+    geometry, (*size, _) = drawn
+    w, b = rng.standard_normal((*geometry.w.shape[:2], 2, 2 * groups)), rng.standard_normal(2 * groups)
+    layer = replace(geometry, w=w, b=b, groups=groups)
     x = rng.standard_normal((6, *size, 2 * groups))
     a = fitted(lrp.Sequential(conv=layer, relu=lrp.ReLU()), x, estimator=estimator).arrays["conv"]
     assert a.shape == layer.w.shape
@@ -685,11 +685,11 @@ def test_one_pass_in_any_pieces():
         np.testing.assert_allclose(fit.patterns().arrays[name], a, rtol=1e-9, atol=1e-9)
 
 
-@given(rng=rngs(), geometry=geometries(), most=st.integers(1, 9))
-def test_fewer_windows_are_every_so_many(rng, geometry, most):
+@given(rng=rngs(), drawn=layers(lrp.Conv), most=st.integers(1, 9))
+def test_fewer_windows_are_every_so_many(rng, drawn, most):
     """As the fit of a layer with a longer stride; no map gives none."""
-    size, kernel, stride, padding, dilation = geometry
-    layer = lrp.Conv(rng.standard_normal((*kernel, 2, 2)), None, stride, padding, dilation)
+    geometry, (*size, _) = drawn
+    layer = replace(geometry, w=rng.standard_normal((*geometry.w.shape[:2], 2, 2)), b=None, groups=1)
     x = rng.standard_normal((8, *size, 2))
     rows, columns = layer.output_shape((*size, 2))[:2]
     k = next(k for k in range(1, 9) if k * k >= rows * columns / most)

@@ -22,7 +22,7 @@ from conftest import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from strategies import rngs
+from support import rngs
 
 import lrp_toolbox as lrp
 from lrp_toolbox.attribution import parse_method

@@ -7,9 +7,9 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-import strategies
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from support import rngs
 
 import lrp_toolbox as lrp
 from lrp_toolbox.data import VOC
@@ -27,12 +27,13 @@ from lrp_toolbox.metrics import (
     summarise,
     uniform,
 )
+from lrp_toolbox.testing import to_fractions
 
 
 @st.composite
 def maps(draw, lead=()):
     """Relevance (…, height, width, channel) of small integers, and a mask."""
-    rng = draw(strategies.rngs())
+    rng = draw(rngs())
     size = (draw(st.integers(1, 7)), draw(st.integers(1, 7)))
     channels = draw(st.integers(1, 3))
     assume(not size[0] == size[1] == channels and not (lead and lead[-1] == size[0]))  # heatmaps or relevance?
@@ -93,7 +94,7 @@ def test_mu_is_what_equation_5_says(case):
 @given(maps())
 def test_mu_in_fractions_is_exact(case):
     R, mask = case
-    found, exact = localisation(R, mask), localisation(strategies.to_fractions(R), mask)
+    found, exact = localisation(R, mask), localisation(to_fractions(R), mask)
     assert exact.inside == found.inside
     assert exact.total == found.total
     if found.counted:
@@ -122,7 +123,7 @@ def test_inside_and_outside_are_everything(case):
     assert everything.without_relevance or everything.mu == everything.mu_w == 1
 
 
-@given(st.integers(1, 300), st.integers(1, 300), strategies.rngs(), st.floats(1e-30, 1e30))
+@given(st.integers(1, 300), st.integers(1, 300), rngs(), st.floats(1e-30, 1e30))
 def test_no_mu_is_above_one(height, width, rng, scale):
     """Not by a rounding either: everything relevant lies inside."""
     R = (rng.standard_normal((height, width)) * scale).astype(np.float32)
@@ -143,7 +144,7 @@ def test_relevance_spread_evenly_is_the_baseline(case, value):
         assert np.isnan([baseline.mu, baseline.mu_w, spread.mu_w]).all()
 
 
-@given(maps(lead=(2, 3)), strategies.rngs())
+@given(maps(lead=(2, 3)), rngs())
 def test_samples_and_targets_ride_along(case, rng):
     R, mask = case
     masks = rng.random((2, 3, *mask.shape)) < 0.5
@@ -204,7 +205,7 @@ def test_what_does_not_fit_is_refused():
 @st.composite
 def measurements(draw, most=30):
     """Of two methods on the same boxes; some without relevance, some without a box."""
-    n, rng = draw(st.integers(1, most)), draw(strategies.rngs())
+    n, rng = draw(st.integers(1, most)), draw(rngs())
     box = rng.integers(0, 101, n) * (rng.random(n) < 0.9)
     methods = []
     for _ in range(2):
@@ -286,7 +287,7 @@ def test_a_weighted_median_is_the_median_of_repeated_values(pairs):
     assert median == np.median(repeated) if len(repeated) else np.isnan(median)
 
 
-@given(strategies.rngs(), st.integers(6, 12), st.sampled_from(["mean", "median"]))
+@given(rngs(), st.integers(6, 12), st.sampled_from(["mean", "median"]))
 def test_rows_of_one_image_are_drawn_together(rng, images, statistic):
     """Every row three times, said to be of one image, is no more evidence than once."""
     values = rng.integers(0, 9, images).astype(float)
@@ -297,7 +298,7 @@ def test_rows_of_one_image_are_drawn_together(rng, images, statistic):
         assert (b.value, b.n) == (pytest.approx(a.value), 3 * a.n)
 
 
-@given(strategies.rngs(), st.sampled_from(["mean", "median"]))
+@given(rngs(), st.sampled_from(["mean", "median"]))
 def test_columns_do_not_see_each_other(rng, statistic):
     values = np.where(rng.random((20, 3)) < 0.8, rng.standard_normal((20, 3)), np.nan)
     together = bootstrap(values, statistic, samples=100)
@@ -348,7 +349,7 @@ def test_intervals_are_those_of_resamples_drawn_one_by_one(statistic):
     assert (found.low, found.high) == pytest.approx(tuple(expected), rel=1e-12)
 
 
-@given(strategies.rngs(), st.integers(1, 8), st.sampled_from(["mean", "median"]))
+@given(rngs(), st.integers(1, 8), st.sampled_from(["mean", "median"]))
 def test_too_few_images_have_no_interval(rng, images, statistic):
     """With five images, all differences have the same sign by chance more often than once in twenty."""
     values = rng.uniform(0.1, 1, 3 * images)
@@ -438,7 +439,7 @@ def test_pointing_anywhere_is_chance():
 @st.composite
 def linear_models(draw):
     """Weights (height, width, channel), an input, a background, and the side of a region; small integers."""
-    rng, size = draw(strategies.rngs()), (draw(st.integers(1, 9)), draw(st.integers(1, 9)), draw(st.integers(1, 3)))
+    rng, size = draw(rngs()), (draw(st.integers(1, 9)), draw(st.integers(1, 9)), draw(st.integers(1, 3)))
     w, x, background = (rng.integers(-3, 4, size).astype(float) for _ in range(3))
     return rng, w, x, background, draw(st.integers(1, 4))
 

@@ -12,8 +12,7 @@ import pytest
 from conftest import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from strategies import broken
-from support import agree, closes, opencv
+from support import agree, broken, closes, opencv
 
 import lrp_toolbox as lrp
 from lrp_toolbox import ModelFormatError

@@ -16,8 +16,7 @@ from hypothesis import assume, given  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 from onnx_files import model, onnxruntime, save  # noqa: E402
-from strategies import rngs  # noqa: E402
-from support import closes, run  # noqa: E402
+from support import closes, rngs, run  # noqa: E402
 
 import lrp_toolbox as lrp  # noqa: E402
 from lrp_toolbox.importers.onnx import read_net, read_onnx  # noqa: E402

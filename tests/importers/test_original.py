@@ -8,8 +8,7 @@ import original_files as files
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import rngs
-from support import run
+from support import rngs, run
 
 import lrp_toolbox as lrp
 from lrp_toolbox.importers.original import read_original

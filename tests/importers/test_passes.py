@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import integers, rngs
+from support import integers, rngs
 
 import lrp_toolbox as lrp
 from lrp_toolbox.importers import layout, passes

@@ -12,8 +12,7 @@ import pytest
 from conftest import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import rngs
-from support import closes
+from support import closes, rngs
 
 import lrp_toolbox as lrp
 from lrp_toolbox import ModelFormatError, zoo
