@@ -561,6 +561,7 @@ def _add_patterns(commands: Any) -> None:
     command.add_argument("--windows", type=int, metavar="N", help="use about so many windows of a map; default: all")
     command.add_argument("--dtype", choices=("float32", "float16"), default="float32", help="of the file; default: float32")
     command.add_argument("--batch", type=int, default=8, metavar="N", help="images in memory at a time; default: 8")
+    command.add_argument("--overwrite", action="store_true", help="replace the patterns that are in FOLDER")
     command.set_defaults(run=_patterns)
 
 
@@ -568,6 +569,9 @@ def _patterns(arguments: argparse.Namespace) -> None:
     from .attribution import fit_to_images
 
     model = load(arguments.model)
+    there = (arguments.out or model.folder or Path()) / "patterns.npz"
+    if there.exists() and not arguments.overwrite:
+        raise FileExistsError(f"{there}: there are patterns already; --overwrite replaces them, --out puts others elsewhere")
     names = ("limit", "estimator", "windows", "dtype", "batch")
     folder, patterns = fit_to_images(model, arguments.images, arguments.out, **{n: getattr(arguments, n) for n in names})
     silent = ", ".join(f"{layer} {count}" for layer, count in patterns.about["silent neurons"].items() if count)

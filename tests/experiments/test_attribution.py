@@ -937,6 +937,11 @@ def test_patterns_of_a_folder_of_photographs(tmp_path, lenet, capsys):
     assert main(["patterns", str(tmp_path / "photos"), *options]) == 0
     assert "fitted to 2 of 3 images of photos" in capsys.readouterr().out
     assert Patterns.load(tmp_path / "out").about["images"] == 2
+    assert main(["patterns", str(tmp_path / "photos"), *options, "--limit", "1"]) == 2
+    assert "patterns.npz: there are patterns already; --overwrite replaces them" in capsys.readouterr().err
+    assert Patterns.load(tmp_path / "out").about["images"] == 2
+    assert main(["patterns", str(tmp_path / "photos"), *options, "--limit", "1", "--overwrite"]) == 0
+    assert Patterns.load(tmp_path / "out").about["images"] == 1
 
 
 @pytest.mark.parametrize(
