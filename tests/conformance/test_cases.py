@@ -144,6 +144,13 @@ def test_cases_that_a_page_names_exist(name):
     assert set(named) <= {c["id"] for c in CASES}
 
 
+def test_every_section_on_conventions_of_lrp_names_its_cases():
+    page = (ROOT / "docs" / "conventions.md").read_text(encoding="utf-8")
+    sections = dict(part.split("\n\n", 1) for part in page.split("\n## ")[1:])
+    assert len(sections) > 10
+    assert {title for title, text in sections.items() if not text.startswith("Cases: `")} == {"Metrics", "Known errors"}
+
+
 def test_the_page_says_how_many_cases_there_are():
     assert f"**{len(CASES)} cases" in (ROOT / "docs" / "conformance.md").read_text(encoding="utf-8")
 
