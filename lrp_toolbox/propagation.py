@@ -18,7 +18,7 @@ from .backend import Array, Number
 from .context import Context
 from .kernels import Stabilizer, divide, elementwise
 from .rules import AlphaBeta, Rule, split
-from .terms import ZERO, Bias, Input, Part, Weight, require_fits, without_rounding
+from .terms import ZERO, Bias, Input, Part, Weight, is_rounding, require_fits, without_rounding
 from .weights import ONE, Joined
 
 Term = tuple[Array, Any]  # an input, and weights
@@ -79,7 +79,7 @@ def _sum_of_signs(positive: Array, negative: Array, *bias: Array) -> Array:
     y, size = positive + negative, positive - negative
     for b in bias:
         y, size = y + b, size + abs(b)
-    return y if backend.is_exact(y) else kernels.zero_unless(y, abs(y) > backend.rounding(y) * size)
+    return y if backend.is_exact(y) else kernels.zero_unless(y, ~is_rounding(y, size))
 
 
 def relprop(

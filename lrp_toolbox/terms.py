@@ -205,17 +205,22 @@ def without_rounding(layer: Any, part: Part, z: Array, eps: Any = 0) -> Array:
     """
     if is_exact(z) or part.one_signed or not isinstance(eps, (int, float, Fraction)):
         return z
-    xp, small, far = namespace(z), rounding(z), 1000 * ulp(z)
+    xp, far = namespace(z), 1000 * ulp(z)
     if eps and on_host(z) and (far * xp.max(z) > float(eps) or far * xp.min(z) < -float(eps)):  # Σ |z_ij| + |b_j| ≥ |z_j|
         return z
     sizes = [layer.magnitude(x.array, w.weights) for x, w in part.z]
     sizes += [abs(part.b.array)] if isinstance(part.b, Bias) else []
     if not eps:
-        return elementwise(lambda z, *sizes: zero_unless(z, abs(z) > small * sum(sizes)), z, *sizes)
+        return elementwise(lambda z, *sizes: zero_unless(z, ~is_rounding(z, sum(sizes))), z, *sizes)
     coarse = far * sum(xp.max(size) for size in sizes) > float(eps)
     if on_host(z) and coarse:  # a look into an array would wait for a GPU
         return z
-    return elementwise(lambda z, *sizes: zero_unless(z, (abs(z) > small * sum(sizes)) | coarse), z, *sizes)
+    return elementwise(lambda z, *sizes: zero_unless(z, ~is_rounding(z, sum(sizes)) | coarse), z, *sizes)
+
+
+def is_rounding(z: Array, size: Array) -> Array:
+    """Whether z is no more than the rounding of summands of this size: not where z or the size is infinite or NaN."""
+    return (abs(z) < rounding(z) * size) & (size < math.inf)
 
 
 def require_number(name: str, value: Any) -> Number:

@@ -11,7 +11,7 @@ from ..backend import Array, namespace
 from ..kernels.windows import Padding, Windows, as_padding, as_paddings, as_pair, as_sizes, sum_of_groups, to_groups
 from ..weights import ONE, Given, as_weights
 from .base import LinearModule, Shape
-from .linear import Conv, Mixing, _require_bias
+from .linear import Conv, Mixing, _largest, _require_bias
 
 
 def _require_groups(groups: int, name: str, n: int) -> None:
@@ -107,9 +107,9 @@ class ConvTranspose(Mixing):
         return xp.reshape(xp.moveaxis(apart, -2, -3), y.shape)
 
     def _lengths_of(self, w: Array) -> Array:
-        xp = namespace(w)
-        squares = xp.sum(w * w, axis=(0, 1))  # (in, outputs of the group)
-        return xp.reshape(xp.sqrt(xp.sum(xp.reshape(squares, (self.groups, -1, w.shape[3])), axis=1)), (-1,))
+        xp, largest = namespace(w), _largest(w)
+        squares = xp.sum((w / largest) ** 2, axis=(0, 1))  # (in, outputs of the group)
+        return largest * xp.reshape(xp.sqrt(xp.sum(xp.reshape(squares, (self.groups, -1, w.shape[3])), axis=1)), (-1,))
 
     def sees_only_padding(self, x: Array) -> Array | None:
         """The outputs that no input reaches."""

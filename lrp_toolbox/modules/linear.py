@@ -32,6 +32,11 @@ def _require_channels(layer: LinearModule, shape: Shape, channels: int) -> None:
         raise ValueError(f"x: {type(layer).__name__} expects {channels} features in {axes}, got shape {tuple(shape)}")
 
 
+def _largest(a: Array) -> Array:
+    """What to divide by, so that squares neither overflow nor vanish."""
+    return namespace(a).max(abs(a)) + smallest_divisor(a)
+
+
 class Mixing(LinearModule):
     """A layer whose outputs each have many weights of their own."""
 
@@ -40,7 +45,7 @@ class Mixing(LinearModule):
     def magnitude(self, x: Array, w: Any) -> Array:
         """√(Σ x_i²) √(Σ w_ij²), over the inputs i of output j, which bounds Σ |x_i w_ij| without another product."""
         xp = namespace(x)
-        largest = xp.max(abs(x)) + smallest_divisor(x)  # squares neither overflow nor vanish
+        largest = _largest(x)
         squares = self.apply(kernels.elementwise(lambda x: (x / largest) ** 2, x), ONE)
         lengths = largest * xp.sqrt(squares[..., :1] if self.groups == 1 else squares)  # in one group, all outputs see the same
         weights = backend.ones(self.w.shape, self.w) if w is ONE else as_weights(w).array()
@@ -52,8 +57,8 @@ class Mixing(LinearModule):
 
     def _lengths_of(self, w: Array) -> Array:
         """√(Σ w_ij²) of each output j."""
-        xp = namespace(w)
-        return xp.sqrt(xp.sum(w * w, axis=tuple(range(w.ndim - 1))))
+        xp, largest = namespace(w), _largest(w)
+        return largest * xp.sqrt(xp.sum((w / largest) ** 2, axis=tuple(range(w.ndim - 1))))
 
 
 @dataclass(frozen=True, eq=False)

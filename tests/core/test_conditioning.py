@@ -111,3 +111,21 @@ def test_a_small_sum_of_small_numbers_keeps_its_relevance():
     e = lrp.explain(lrp.Linear(w), np.array([1.0, 2.0]), 0, lrp.Z())
     np.testing.assert_allclose(e.R, [1e-12, 2e-12])
     assert float(e.ledger.absorbed("zero_denominator")) == 0
+
+
+@pytest.mark.parametrize(
+    "rule", [lrp.Z(), lrp.Epsilon(0.1), lrp.Gamma(), lrp.AlphaBeta(2), lrp.AlphaBeta(2, bias="ignore"), lrp.ZPlus()]
+)
+@pytest.mark.parametrize("b", [None, np.zeros(1, np.float32)])
+@pytest.mark.filterwarnings("ignore:overflow", "ignore:invalid value")
+def test_an_overflow_is_not_taken_for_rounding(rule, b):
+    """∞ − ∞ is NaN, and neither is 0."""
+    first = lrp.Conv(np.full((1, 1, 3, 2), 1e30, np.float32))
+    net = lrp.Sequential(first, lrp.ReLU(), lrp.Conv(np.array([[[[1e10], [-1e10]]]], np.float32), b))
+    assert np.isnan(
+        lrp.explain(net, np.ones((1, 1, 3), np.float32), target=None, start=np.ones((1, 1, 1), np.float32), composite=rule).y
+    )
+    up = lrp.Sequential(first, lrp.ReLU(), lrp.Conv(np.full((1, 1, 2, 1), 1e10, np.float32), b))
+    assert np.isinf(
+        lrp.explain(up, np.ones((1, 1, 3), np.float32), target=None, start=np.ones((1, 1, 1), np.float32), composite=rule).y
+    )
