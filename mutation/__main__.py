@@ -39,20 +39,22 @@ def main() -> int:
     parser.add_argument("--mutants", type=int, default=300, help="how many at least; the default is 300")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--files", nargs="+", default=[""], help="only files whose path holds one of these words")
+    parser.add_argument("--seconds", type=float, default=40.0, help="tests for each take so long at most; the default is 40")
     parser.add_argument("--again", action="store_true", help="run those that survived before once more")
     asked = parser.parse_args()
     files = tuple(file for file in CORE if any(word in file for word in asked.files))
-    mutants = draw(asked.mutants, asked.seed, files)
     runs.CACHE.mkdir(parents=True, exist_ok=True)
+    mutants = draw(asked.mutants, asked.seed, files, runs.CACHE)
     runs.prepare()
     known, equivalent = runs.baseline(), equivalents()
     done = _stored()
     if asked.again:
         done = {key: result for key, result in done.items() if result.killed}
     left = [mutant for mutant in mutants if mutant.key not in done and _name(mutant) not in equivalent]
+    left.sort(key=lambda mutant: mutant.code_hash)  # in no order of files: what is done so far is a sample of all
     with open(runs.CACHE / "results.jsonl", "a", encoding="utf-8") as kept:
         for mutant in tqdm(left, disable=None):
-            done[mutant.key] = runs.run(mutant, known)
+            done[mutant.key] = runs.run(mutant, known, asked.seconds)
             print(json.dumps({"key": mutant.key, **asdict(done[mutant.key])}), file=kept, flush=True)
     return _report(mutants, done, equivalent)
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import ast
 import difflib
 import hashlib
+import json
 import tomllib
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 
@@ -39,9 +40,13 @@ class Mutant:
     code: str
 
     @property
+    def code_hash(self) -> str:
+        return _hash(self.code)
+
+    @property
     def key(self) -> str:
         """The same as long as the file's text is the same, but for this change."""
-        return f"{self.file}:{_hash(self.code)}"
+        return f"{self.file}:{self.code_hash}"
 
     def __str__(self) -> str:
         marked = [f"{sign} {line}" for sign, text in (("-", self.old), ("+", self.new)) for line in text.split("\n")]
@@ -57,7 +62,16 @@ class _Place:
     changes: tuple[tuple[str, int], ...]
 
 
-def draw(count: int, seed: int, files: tuple[str, ...] = CORE) -> list[Mutant]:
+def draw(count: int, seed: int, files: tuple[str, ...], cache: Path) -> list[Mutant]:
+    """As `_draw`, which takes a minute; from `cache`, if it has been drawn from the same texts before."""
+    texts = [(ROOT / file).read_text(encoding="utf-8") for file in (*files, "mutation/mutants.py")]
+    stored = cache / f"mutants-{_hash(repr((count, seed, files, texts)))}.json"
+    if not stored.exists():
+        stored.write_text(json.dumps([asdict(mutant) for mutant in _draw(count, seed, files)]), encoding="utf-8")
+    return [Mutant(**fields) for fields in json.loads(stored.read_text(encoding="utf-8"))]
+
+
+def _draw(count: int, seed: int, files: tuple[str, ...]) -> list[Mutant]:
     """At least `count` mutants: of each file in proportion to the places that it has, at most one at each place.
 
     The draw depends on the text of the lines, not on their numbers: after an edit elsewhere in a file it is the same.
@@ -99,7 +113,7 @@ def _places(source: str) -> list[_Place]:
 
 
 def _mutant(file: str, source: str, place: _Place, seed: int) -> Mutant | None:
-    """One of the changes of a place; None if all of them are no Python, or change annotations, which nothing reads."""
+    """One of the changes of a place; None if all of them are no Python, or change what only type checkers read."""
     program = _program(source)
     for name, number in sorted(place.changes, key=lambda change: _hash(f"{seed} {place.name} {change[0]}")):
         code = mutate_code(source, get_operator(name)(), number)
@@ -111,7 +125,10 @@ def _mutant(file: str, source: str, place: _Place, seed: int) -> Mutant | None:
 
 @cache
 def _program(source: str) -> str | None:
-    """What runs: the file without its annotations. None if it is no Python, as where `*,` among parameters has become `|,`."""
+    """What runs: the file without annotations, overloads and protocols.
+
+    None if it is no Python, as where `*,` among parameters has become `|,`.
+    """
     try:
         return ast.dump(_Bare().visit(ast.parse(source)))
     except SyntaxError:
@@ -122,7 +139,12 @@ class _Bare(ast.NodeTransformer):
     def visit_arg(self, node: ast.arg) -> ast.arg:
         return ast.arg(node.arg)
 
-    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST | None:
+        return None if "Protocol" in map(ast.unparse, node.bases) else self.generic_visit(node)
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST | None:
+        if ast.unparse(node.body) == "...":  # an overload
+            return None
         node.returns = None
         return self.generic_visit(node)
 
@@ -140,7 +162,7 @@ def _difference(source: str, code: str) -> tuple[int, str, str]:
 
 
 def _stripped(lines: list[str]) -> str:
-    return "\n".join(line.strip() for line in lines)
+    return "\n".join(line.strip() for line in lines).strip()
 
 
 def _hash(text: str) -> str:

@@ -32,7 +32,6 @@ CACHE = ROOT / ".cache" / "mutation"
 TREE = CACHE / "tree"
 TESTS = ("tests/core", "tests/conformance", "tests/experiments/test_metrics.py", "tests/experiments/test_data.py")
 WITHOUT = ("tests/core/test_gpu.py", "tests/core/test_fuzz.py")
-BUDGET = 40.0  # seconds of tests for one mutant, as measured on the tree as it is; slower tests are left out
 PROCESSOR = 90.0  # seconds of processor time after which a mutant hangs
 AWAKE = 400.0  # seconds in which both processes could run, after which a mutant waits for ever
 MEMORY = 8 << 30
@@ -46,8 +45,11 @@ class Baseline:
     seconds: dict[str, float] = field(default_factory=dict)
     lines: dict[str, dict[str, list[str]]] = field(default_factory=dict)
 
-    def tests(self, mutant: Mutant) -> list[str]:
-        """The tests that run its function; of the file, if it is in none or none is known to. The quickest first."""
+    def tests(self, mutant: Mutant, budget: float) -> list[str]:
+        """The tests that run its function; of the file, if it is in none or none is known to. The quickest first.
+
+        As many as take `budget` seconds together, as measured on the tree as it is.
+        """
         lines = self.lines.get(mutant.file, {})
         within = [span for span in functions((ROOT / mutant.file).read_text(encoding="utf-8")) if mutant.line in span]
         run_it = {test for line in within[-1] for test in lines.get(str(line), ())} if within else set()
@@ -55,7 +57,7 @@ class Baseline:
         ordered, chosen, total = sorted(run_it & self.seconds.keys(), key=self.seconds.__getitem__), [], 0.0
         for test in ordered:
             total += self.seconds[test]
-            if total < BUDGET or not chosen:
+            if total < budget or not chosen:
                 chosen.append(test)
         return chosen
 
@@ -99,9 +101,9 @@ def baseline() -> Baseline:
     return Baseline(**json.loads(stored.read_text()))
 
 
-def run(mutant: Mutant, known: Baseline) -> Result:
+def run(mutant: Mutant, known: Baseline, budget: float) -> Result:
     """What the tests say of a mutant."""
-    chosen, path, began = known.tests(mutant), TREE / mutant.file, time.monotonic()
+    chosen, path, began = known.tests(mutant, budget), TREE / mutant.file, time.monotonic()
     original = path.read_bytes()
     path.write_text(mutant.code, encoding="utf-8")
     try:
