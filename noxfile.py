@@ -1,6 +1,6 @@
-"""The steps of .ci/run, one by one: `nox -s lint`, `nox -s tests -- -k rules`; `nox` alone runs all of them. And `nox -s fuzz`.
+"""The steps of .ci/run, one by one: `nox -s lint`, `nox -s tests -- -k rules`; `nox` alone runs all of them.
 
-Each step has an environment of its own with the extra `dev`; `nox -R -s lint` uses it again.
+Each step has an environment of its own with the extra `dev`; `nox -R -s lint` uses it again. `fuzz` and `mutation` are none.
 """
 
 import os
@@ -57,3 +57,10 @@ def fuzz(session: nox.Session) -> None:
     """Broken and hostile files for every reader, 10,000 of each format: some hours, and no part of .ci/run."""
     session.install("-e", ".[dev]")
     session.run("python", "-m", "fuzz", *(session.posargs or ["all"]), env=ONE_THREAD)
+
+
+@nox.session(default=False)
+def mutation(session: nox.Session) -> None:
+    """Small changes to the core that no test notices: about an hour, every night perhaps, and no part of .ci/run."""
+    session.install("-e", ".[dev,mutation]")
+    session.run("python", "-m", "mutation", *session.posargs)

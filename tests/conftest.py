@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 import lrp_toolbox as lrp
 
@@ -21,6 +21,8 @@ DATA = Path(os.environ.get("LRP_TOOLBOX_DATA", ROOT.parent / "shared" / "data"))
 slow = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture, HealthCheck.data_too_large]
 settings.register_profile("ci", derandomize=True, deadline=None, suppress_health_check=slow, max_examples=60)
 settings.register_profile("quick", settings.get_profile("ci"), max_examples=5)
+found_is_enough = (Phase.explicit, Phase.generate)  # a mutant is killed by any example, not by the smallest
+settings.register_profile("mutation", settings.get_profile("ci"), max_examples=15, phases=found_is_enough, database=None)
 settings.register_profile("night", deadline=None, suppress_health_check=slow, max_examples=2000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 

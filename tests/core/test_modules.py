@@ -259,6 +259,19 @@ def test_names_slices_and_repeats():
         net[0].w = np.zeros((2, 2))
 
 
+BASES = (lrp.modules.base.Layer, lrp.LinearModule)
+PUBLIC = [vars(lrp.modules)[name] for name in lrp.modules.__all__]
+LAYERS = [kind for kind in PUBLIC if isinstance(kind, type) and issubclass(kind, BASES) and kind not in BASES]
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+def test_layers_are_frozen_data_and_each_is_equal_to_itself_only(kind):
+    """Networks share layers, and threads share networks; two layers with the same numbers are two layers."""
+    parameters = vars(kind)["__dataclass_params__"]
+    assert parameters.frozen
+    assert not parameters.eq
+
+
 W22 = np.ones((2, 2))
 ZERO32 = np.zeros(2, np.float32)
 K = np.ones((3, 3, 2, 4))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import lrp_toolbox as lrp
-from lrp_toolbox.terms import Part
+from lrp_toolbox.terms import ZERO, Bias, Input, Part, Weight
 
 
 def test_parts_with_different_inputs_are_refused():
@@ -18,3 +18,21 @@ def test_parts_with_different_inputs_are_refused():
     layer, x = lrp.Linear(np.ones((2, 1))), np.array([1.0, -2.0])
     with pytest.raises(TypeError, match="expected parts that use the same inputs in the same order"):
         layer.relprop(layer.trace(x), np.ones(1), Mixed())
+
+
+@given(weighted_cases, st.booleans())
+def test_signs_that_are_known_are_those_of_the_numbers(case, known):
+    """Sums of one sign are not looked at for cancelling, and parts that are known to be 0 are not computed."""
+    x, w, b = Input(abs(case.x) if known else case.x, int(known)), Weight(case.layer.w), Bias(case.R)
+    signs = [(x, int(known)), (x.pos, 1), (x.neg, -1), (x.one, 1), (-x.pos, -1)] if not known else [(x, 1), (-x, -1)]
+    signs += [(w, 0), (w.pos, 1), (w.neg, -1), (w**2, 1), (w**3, 0), (w.neg**3, -1), (2 * w.pos, 1), (-2 * w.pos, -1)]
+    signs += [(w.pos + w**2, 1), (w.pos + w.neg, 0), (w.pos - w.neg, 1), (w.pos - w**2, 0), (w.neg - w.pos, -1)]
+    signs += [(b, 0), (b.pos, 1), (b.neg, -1), (2 * b.pos, 1), (-2 * b.pos, -1), (b.pos + b.neg, 0), (b.pos - b.neg, 1)]
+    for term, sign in signs:
+        array = term.weights.array() if isinstance(term, Weight) else term.array
+        assert term.sign == sign
+        assert (array * sign >= 0).all()
+    assert not known or (x.pos is x and x.neg is ZERO and (x.neg * w).terms == ())
+    for rule in (lrp.AlphaBeta(), lrp.ZPlus(), lrp.Flat(), lrp.WSquare()):
+        assert all(part.one_signed for part in rule.parts(x, w, b)), rule
+    assert not any(part.one_signed for part in [*lrp.Z().parts(x, w, b), Part(x * w.pos, b.neg)])

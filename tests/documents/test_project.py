@@ -38,7 +38,7 @@ def test_what_is_said_of_a_release_is_true_of_it():
 
 def test_the_sessions_of_nox_are_the_steps_of_ci():
     body = ast.parse(text("noxfile.py")).body
-    # `nox -s fuzz` takes hours, and is no step of CI
+    # `nox -s fuzz mutation` takes hours, and is no step of CI
     sessions = [f.name for f in body if isinstance(f, ast.FunctionDef) and ast.unparse(f.decorator_list[0]) == "nox.session"]
     steps = re.findall(r'^echo "== (.*)"$', text(".ci/run"), re.MULTILINE)
     named = [name for step in steps for name in re.findall(r"\b(?:lint|types|tutorials|site|tests)\b", step.partition(":")[0])]
