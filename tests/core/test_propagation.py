@@ -4,9 +4,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import lrp_toolbox as lrp
 from lrp_toolbox.terms import ZERO, Bias, Input, Part, Weight
+from lrp_toolbox.testing import WEIGHTED, cases, layers
 
 
 def test_parts_with_different_inputs_are_refused():
@@ -20,10 +23,10 @@ def test_parts_with_different_inputs_are_refused():
         layer.relprop(layer.trace(x), np.ones(1), Mixed())
 
 
-@given(weighted_cases, st.booleans())
+@given(cases(layers(*WEIGHTED)), st.booleans())
 def test_signs_that_are_known_are_those_of_the_numbers(case, known):
     """Sums of one sign are not looked at for cancelling, and parts that are known to be 0 are not computed."""
-    x, w, b = Input(abs(case.x) if known else case.x, int(known)), Weight(case.layer.w), Bias(case.R)
+    x, w, b = Input(abs(case.x) if known else case.x, int(known)), Weight(case.module.w), Bias(case.R)
     signs = [(x, int(known)), (x.pos, 1), (x.neg, -1), (x.one, 1), (-x.pos, -1)] if not known else [(x, 1), (-x, -1)]
     signs += [(w, 0), (w.pos, 1), (w.neg, -1), (w**2, 1), (w**3, 0), (w.neg**3, -1), (2 * w.pos, 1), (-2 * w.pos, -1)]
     signs += [(w.pos + w**2, 1), (w.pos + w.neg, 0), (w.pos - w.neg, 1), (w.pos - w**2, 0), (w.neg - w.pos, -1)]
