@@ -569,10 +569,7 @@ def _patterns(arguments: argparse.Namespace) -> None:
     from .attribution import fit_to_images
 
     model = load(arguments.model)
-    there = (arguments.out or model.folder or Path()) / "patterns.npz"
-    if there.exists() and not arguments.overwrite:
-        raise FileExistsError(f"{there}: there are patterns already; --overwrite replaces them, --out puts others elsewhere")
-    names = ("limit", "estimator", "windows", "dtype", "batch")
+    names = ("limit", "estimator", "windows", "dtype", "batch", "overwrite")
     folder, patterns = fit_to_images(model, arguments.images, arguments.out, **{n: getattr(arguments, n) for n in names})
     silent = ", ".join(f"{layer} {count}" for layer, count in patterns.about["silent neurons"].items() if count)
     print(f"{folder / 'patterns.npz'}: fitted to {patterns.about['source']}; neurons without a pattern: {silent or 'none'}")

@@ -32,6 +32,7 @@ def fit_to_images(
     windows: int | None = None,
     dtype: str = "float32",
     batch: int = 8,
+    overwrite: bool = False,
     progress: bool = True,
 ) -> tuple[Path, Patterns]:
     """The folder with patterns.npz and patterns.json, and the patterns in it.
@@ -43,7 +44,8 @@ def fit_to_images(
     dtype    the dtype of the stored patterns
 
     What is done is stored once a minute and when the run is interrupted, in patterns.partial.npz. The same call goes on
-    from there. Raises FileNotFoundError or ValueError for what cannot be read.
+    from there. Raises FileNotFoundError or ValueError for what cannot be read, and FileExistsError for patterns that are there
+    already, unless `overwrite`.
     """
     for name, value in (("limit", limit), ("batch", batch)):
         if value is not None and value < 1:
@@ -53,6 +55,8 @@ def fit_to_images(
         raise ValueError(f"out: the model {model.name} has no folder of its own; give one")
     require_no_file("out", out)
     name, total, image = find_images(images)
+    if (out / "patterns.npz").exists() and not overwrite:
+        raise FileExistsError(f"{out / 'patterns.npz'}: there are patterns already; --overwrite replaces them (overwrite=True)")
     out.mkdir(parents=True, exist_ok=True)
     order = np.random.default_rng(SEED).permutation(total)[:limit]
     fit = Fit(model.net, estimator, windows, f"{len(order)} of {total} images of {name}, drawn with seed {SEED}")
