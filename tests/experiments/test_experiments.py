@@ -169,7 +169,7 @@ def inside_over_total(R, boxes, size):
 
 
 def test_the_rows_are_equation_5(tiny, whole):
-    e = experiment(tiny, None)
+    e = experiment(tiny, tiny / "not used")
     found = {row[:3]: Localisation(*row[3:7]) for row in whole}
     assert len(found) == len(whole) == 2 * sum(len(item.measured) for item in e.items)
     for item in e.items[:3]:
@@ -188,7 +188,7 @@ def test_person_is_left_out_where_its_boxes_are_incomplete(tiny, whole):
 
 
 def test_occlusion_by_hand(tiny):
-    e = experiment(tiny, None)
+    e = experiment(tiny, tiny / "not used")
     item = next(item for item in e.items if len(item.measured) == 2)
     found = {(row.name, row.method): row.values for row in Occlude(e.setup)(item, wanted(item, e.outputs)).rows}
     x = e.model.prepare(item.read())
@@ -203,7 +203,7 @@ def test_occlusion_by_hand(tiny):
 
 def test_on_the_array_api_standard(tiny):
     pytest.importorskip("array_api_strict")
-    e = experiment(tiny, None)
+    e = experiment(tiny, tiny / "not used")
     item = e.items[1]
     for measurement in (Localise(e.setup, METHODS), Occlude(e.setup)):
         other = dataclasses.replace(measurement, setup=dataclasses.replace(e.setup, backend="array_api_strict"))
