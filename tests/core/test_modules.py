@@ -255,6 +255,33 @@ def test_names_slices_and_repeats():
         net[0].w = np.zeros((2, 2))
 
 
+WHERE = {  # place k of m, among the n places of the map
+    "half_pixel": lambda k, n, m: Fraction((2 * k + 1) * n, 2 * m) - Fraction(1, 2),
+    "pytorch_half_pixel": lambda k, n, m: Fraction((2 * k + 1) * n, 2 * m) - Fraction(1, 2) if m > 1 else 0,
+    "asymmetric": lambda k, n, m: Fraction(k * n, m),
+    "align_corners": lambda k, n, m: Fraction(k * (n - 1), m - 1) if m > 1 else 0,
+}
+NEAREST = {
+    "round_prefer_floor": lambda at, n: min(range(n), key=lambda i: (abs(i - at), i)),
+    "round_prefer_ceil": lambda at, n: min(range(n), key=lambda i: (abs(i - at), -i)),
+    "floor": lambda at, n: max((i for i in range(n) if i <= at), default=0),
+    "ceil": lambda at, n: min((i for i in range(n) if i >= at), default=n - 1),
+}
+
+
+@given(st.integers(1, 7), st.integers(1, 7), st.sampled_from(list(WHERE)), st.sampled_from(list(NEAREST)))
+def test_resize_looks_where_its_coordinates_say(n, m, coordinates, rounding):
+    """On a ramp, x_i = i, the bilinear y_k is the place that k lies at, moved to the edge; the nearest is rounded."""
+    ramp = np.array([Fraction(i) for i in range(n)]).reshape(n, 1, 1)
+    at = [min(max(WHERE[coordinates](k, n, m), 0), n - 1) for k in range(m)]
+    between = lrp.Resize((m, 1), mode="bilinear", coordinates=coordinates)
+    assert list(between.forward(ramp).flat) == at
+    nearest = lrp.Resize((m, 1), coordinates=coordinates, rounding=rounding)
+    assert list(nearest.forward(ramp).flat) == [NEAREST[rounding](place, n) for place in at]
+    along_the_rows = lrp.Resize((1, m), mode="bilinear", coordinates=coordinates)
+    assert list(along_the_rows.forward(ramp.reshape(1, n, 1)).flat) == at
+
+
 BASES = (lrp.modules.base.Layer, lrp.LinearModule)
 PUBLIC = [vars(lrp.modules)[name] for name in lrp.modules.__all__]
 LAYERS = [kind for kind in PUBLIC if isinstance(kind, type) and issubclass(kind, BASES) and kind not in BASES]
