@@ -181,6 +181,22 @@ def test_a_squeeze_and_excite_block_closes_its_ledger_exactly():
     assert (e.ledger.entry("gate").arriving == 0).all()
 
 
+@given(rngs(), st.integers(-3, -1), st.lists(st.integers(1, 3), min_size=1, max_size=3))
+def test_inputs_side_by_side_along_any_axis_get_what_is_theirs(rng, axis, sizes):
+    shapes = [tuple(n if k == axis else 2 for k in (-3, -2, -1)) for n in sizes]
+    inputs, layer = tuple(integers(rng, *shape) for shape in shapes), lrp.Concatenation(axis)
+    trace, y = layer.trace(inputs), np.concatenate(inputs, axis)
+    assert (trace.y == y).all()
+    assert layer.output_shape(tuple(shapes)) == y.shape
+    for back in (layer.relprop(trace, y, lrp.Flat()), layer.gradient(trace, y)):
+        assert all((part == x).all() for part, x in zip(back, inputs, strict=True))
+    for other in (-3, -2, -1):
+        if other != axis:
+            wrong = tuple(3 if k == other else 2 for k in (-3, -2, -1))
+            with pytest.raises(ValueError, match="x: Concatenation expects maps of one size, got"):
+                layer.output_shape((shapes[0], wrong))
+
+
 def test_concatenation_of_tokens_and_layers_of_any_rank():
     """(tokens, features): dense layers, norms and activations work on any number of axes before the last."""
     rng = np.random.default_rng(8)
@@ -286,6 +302,8 @@ W4 = np.ones(4)
         ),
         (lambda: lrp.Mean((-1, -1)), "over: expected axes counted from the end, −1 for the last, each once"),
         (lambda: lrp.Mean(-3).forward(np.ones((2, 2))), "x: Mean expects at least 3 axes, got shape (2, 2)"),
+        *((lambda a=a: lrp.Concatenation(a), "axis: expected an axis counted from the end, −1") for a in (0, 1, -1.0)),
+        (lambda: lrp.Concatenation(-2).output_shape(((3,), (3,))), "x: Concatenation expects maps of one size, got (3,), (3,)"),
         (lambda: lrp.Clip(1, 0), "maximum: expected at least the minimum, 1, got 0"),
         (lambda: lrp.ClippedReLU(0), "maximum: expected a number > 0, got 0"),
         (lambda: lrp.GELU("erf"), "approximate: expected 'none' or 'tanh', got 'erf'"),
