@@ -505,7 +505,7 @@ def test_flipping_a_digit(lenet):
 
 def test_regions_are_nine_pixels_wide_as_those_of_samek():
     x = np.ones((10, 10, 1))
-    scores = pixel_flipping(lambda x: x.sum(axis=(1, 2, 3)), x, x, 0 * x, steps=4)
+    scores = pixel_flipping(f=lambda x: x.sum(axis=(1, 2, 3)), x=x, R=x, background=0 * x, steps=4)
     assert scores.tolist() == [100, 19, 10, 1, 0]
 
 
