@@ -233,6 +233,12 @@ def test_mixed_devices_get_a_clear_error():
     assert integers(RNG, 2).dtype == object
 
 
+def test_there_may_be_many_classes():
+    """More than the numbers that Python has only one of."""
+    net, names = lrp.Linear(np.eye(300)), [f"class {k}" for k in range(300)]
+    assert lrp.explain(net, np.ones(300), "class 299", lrp.Z(), classes=names).target == 299
+
+
 @pytest.mark.parametrize("memory", [1, 200, 1000, 12345, 1 << 20])
 def test_as_many_samples_and_targets_at_a_time_as_fit(monkeypatch, memory):
     """Outputs with two denominators each, of all layers; on the way back four arrays of the largest layer for each target."""

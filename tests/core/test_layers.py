@@ -319,6 +319,7 @@ def test_what_just_fits_is_taken():
     assert lrp.ChannelShuffle(1).forward(X).shape == X.shape
     assert lrp.GroupNorm(1, axes_in=1).forward(X).shape == X.shape
     assert lrp.InstanceNorm(axes_in=2).forward(X).shape == X.shape
+    np.testing.assert_array_equal(lrp.LayerNorm(b=W4).forward(X), lrp.LayerNorm().forward(X) + 1)
     assert lrp.LayerNorm(eps=0).forward(X).shape == X.shape
     assert lrp.Clip(1, 1).forward(X).max() == 1
     exact = integers(np.random.default_rng(0), 3)
@@ -326,3 +327,11 @@ def test_what_just_fits_is_taken():
     assert lrp.Pad(((0, 3), (0, 5)), "reflect").forward(X).shape == (2, 7, 11, 4)
     assert lrp.Resize(scale=(0.25, 1 / 6)).forward(X).shape == (2, 1, 1, 4)
     assert lrp.Reshape(4).forward(X).shape == X.shape
+
+
+@pytest.mark.parametrize("make", [lrp.LayerNorm, lrp.Affine])
+def test_constants_of_two_dtypes_are_refused(make):
+    with pytest.raises(TypeError, match="b is float32, but w is float64"):
+        make(w=W4, b=W4.astype("float32"))
+    with pytest.raises(TypeError, match=r"x is float32, but \w+\.b is float64"):
+        make(w=None, b=W4).forward(X.astype("float32"))

@@ -287,7 +287,7 @@ PUBLIC = [vars(lrp.modules)[name] for name in lrp.modules.__all__]
 LAYERS = [kind for kind in PUBLIC if isinstance(kind, type) and issubclass(kind, BASES) and kind not in BASES]
 
 
-@pytest.mark.parametrize("kind", LAYERS)
+@pytest.mark.parametrize("kind", [*LAYERS, lrp.modules.Node])
 def test_layers_are_frozen_data_and_each_is_equal_to_itself_only(kind):
     """Networks share layers, and threads share networks; two layers with the same numbers are two layers."""
     parameters = vars(kind)["__dataclass_params__"]
