@@ -34,7 +34,7 @@ class Trace:
     y_shape: Shape = ()
 
     def __post_init__(self) -> None:
-        if self.y is not None and not self.y_shape:
+        if self.y is not None:  # else it is that of the trace without its y
             self.y_shape = tuple(self.y.shape)
 
     def without_y(self) -> Trace:

@@ -217,7 +217,7 @@ class Conv1D(_OtherAxes):
         )
 
     def apply(self, x: Array, w: Any) -> Array:
-        _require_map(self, x.shape, self.form, self.channels[0])
+        self.output_shape(x.shape)  # raises errors in the words of one axis
         return self.plane.apply(x[..., None, :, :], self._lifted(w))[..., 0, :, :]
 
     def apply_T(self, s: Array, w: Any, shape: Shape) -> Array:

@@ -127,3 +127,13 @@ def test_batch_normalisation_is_fused_where_it_alone_reads():
     assert lrp.fuse(once).names == ("c", "r", "s")
     np.testing.assert_allclose(lrp.fuse(once)(x), once(x))
     assert lrp.fuse(twice) is twice
+
+
+@pytest.mark.parametrize("n", [1, 28, 29, 30, 31, 60])
+def test_a_long_net_prints_its_beginning_and_its_end_on_one_screen(n):
+    net = lrp.Sequential([lrp.ReLU()] * n)
+    lines, all_lines = repr(net).split("\n"), ["Sequential(", *(f"  relu{k}: ReLU()" for k in range(1, n + 1)), ")"]
+    if len(all_lines) <= 31:
+        assert lines == all_lines
+    else:
+        assert lines == [*all_lines[:15], f"  … {len(all_lines) - 30} more lines …", *all_lines[-15:]]

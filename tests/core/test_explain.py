@@ -8,6 +8,8 @@ import pytest
 from support import integers
 
 import lrp_toolbox as lrp
+from lrp_toolbox.composites import uniform
+from lrp_toolbox.explain import _sizes
 
 RNG = np.random.default_rng(0)
 NET = lrp.Sequential(
@@ -229,3 +231,21 @@ def test_mixed_devices_get_a_clear_error():
     e = explain(lrp.asarray(X, strict), net=NET.to(strict))
     np.testing.assert_allclose(lrp.to_numpy(e.R), explain().R)
     assert integers(RNG, 2).dtype == object
+
+
+def test_there_may_be_many_classes():
+    """More than the numbers that Python has only one of."""
+    net, names = lrp.Linear(np.eye(300)), [f"class {k}" for k in range(300)]
+    assert lrp.explain(net, np.ones(300), "class 299", lrp.Z(), classes=names).target == 299
+
+
+@pytest.mark.parametrize("memory", [1, 200, 1000, 12345, 1 << 20])
+def test_as_many_samples_and_targets_at_a_time_as_fit(monkeypatch, memory):
+    """Outputs with two denominators each, of all layers; on the way back four arrays of the largest layer for each target."""
+    monkeypatch.setitem(lrp.backend.MEMORY, "host", memory)
+    x = np.ones((50, 4))
+    samples, targets = _sizes(uniform(lrp.Z()).resolve(NET, (4,)), x)
+    for most, size in ((samples, 2 * 8 * (5 + 5 + 3)), (targets, 4 * 8 * (5 + 5) * min(samples, len(x)))):
+        assert most >= 1
+        assert most == 1 or most * size <= memory
+        assert (most + 1) * size > memory

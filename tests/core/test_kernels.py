@@ -62,6 +62,21 @@ def test_fast_convolution_is_plain_convolution(case, tile, threads, itemsize):
         assert back.dtype == x.dtype
 
 
+@pytest.mark.parametrize("kernel", [(1, 1), (1, 2), (2, 1)])
+@pytest.mark.parametrize("stride", [(1, 1), (1, 2), (2, 1)])
+@pytest.mark.parametrize("groups", [1, 2])
+def test_nothing_is_written_out_for_one_tap_and_what_is_nearly_that_is_right(kernel, stride, groups):
+    rng = np.random.default_rng(0)
+    x, w = rng.standard_normal((3, 4, 4)), rng.standard_normal((*kernel, 4 // groups, 6))
+    for padding in (((0, 0), (0, 0)), ((1, 0), (0, 0)), ((0, 1), (0, 0)), ((0, 0), (1, 0)), ((0, 0), (0, 1))):
+        windows = Windows(kernel, stride, padding)
+        assert cpu._is_pointwise(windows, groups) == (windows == Windows((1, 1)) and groups == 1)
+        y = cpu.correlate(x, Given(w), windows, groups)
+        np.testing.assert_allclose(y, plain.correlate(x, Given(w), windows, groups))
+        back = cpu.correlate_T(y, Given(w), windows, (3, 4), groups)
+        np.testing.assert_allclose(back, plain.correlate_T(y, Given(w), windows, (3, 4), groups), atol=1e-12)
+
+
 @given(convolutions(), st.sampled_from(["1", "3"]))
 def test_transposes_by_inner_products(case, threads):
     """⟨x ⋆ w, s⟩ = ⟨x, s ⋆ᵀ w⟩, without the plain path."""

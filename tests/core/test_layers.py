@@ -181,6 +181,22 @@ def test_a_squeeze_and_excite_block_closes_its_ledger_exactly():
     assert (e.ledger.entry("gate").arriving == 0).all()
 
 
+@given(rngs(), st.integers(-3, -1), st.lists(st.integers(1, 3), min_size=1, max_size=3))
+def test_inputs_side_by_side_along_any_axis_get_what_is_theirs(rng, axis, sizes):
+    shapes = [tuple(n if k == axis else 2 for k in (-3, -2, -1)) for n in sizes]
+    inputs, layer = tuple(integers(rng, *shape) for shape in shapes), lrp.Concatenation(axis)
+    trace, y = layer.trace(inputs), np.concatenate(inputs, axis)
+    assert (trace.y == y).all()
+    assert layer.output_shape(tuple(shapes)) == y.shape
+    for back in (layer.relprop(trace, y, lrp.Flat()), layer.gradient(trace, y)):
+        assert all((part == x).all() for part, x in zip(back, inputs, strict=True))
+    for other in (-3, -2, -1):
+        if other != axis:
+            wrong = tuple(3 if k == other else 2 for k in (-3, -2, -1))
+            with pytest.raises(ValueError, match="x: Concatenation expects maps of one size, got"):
+                layer.output_shape((shapes[0], wrong))
+
+
 def test_concatenation_of_tokens_and_layers_of_any_rank():
     """(tokens, features): dense layers, norms and activations work on any number of axes before the last."""
     rng = np.random.default_rng(8)
@@ -226,3 +242,96 @@ def test_layers_are_stored_and_read(layer, tmp_path):
     again = lrp.load(lrp.save(model, tmp_path / "one"))
     x = rng.standard_normal((4, 6, 3)).astype("float32")
     np.testing.assert_array_equal(again.net(x), net(x))
+
+
+W4 = np.ones(4)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        *((lambda n=n: lrp.ChannelShuffle(n), "groups: expected a number of groups ≥ 1, got") for n in (0, True, 2.0)),
+        (lambda: lrp.ChannelShuffle(3).forward(X), "x: ChannelShuffle(3) expects groups of one size, got 4 channels"),
+        *((lambda a=a: lrp.Slice(a), "axis: expected axes counted from the end, −1 for the last") for a in (0, True)),
+        *((lambda s=s: lrp.Slice(-1, step=s), "step: expected an int other than 0, got") for s in (0, 1.5)),
+        (lambda: lrp.Slice(-1, 4).forward(X), "leaves nothing of axis -1 of shape (2, 4, 6, 4)"),
+        (lambda: lrp.Transpose((-1, -1)), "order: expected axes counted from the end, −1 for the last, each once"),
+        (lambda: lrp.Transpose(()), "order: expected axes counted from the end"),
+        (lambda: lrp.Transpose((-1, -3)), "order: expected all of (-2, -1), in any order, got (-1, -3)"),
+        (
+            lambda: lrp.Transpose((-1, -2, -3)).forward(np.ones((2, 2))),
+            "x: Transpose expects at least 3 axes, got shape (2, 2)",
+        ),
+        *(
+            (lambda s=s: lrp.Reshape(s), "shape: expected numbers ≥ 1, of which")
+            for s in ((), 0, (2.0,), (0, -1), -2, (-1, -1))
+        ),
+        *((lambda n=n: lrp.Reshape(-1, n), "axes_in: expected a number of axes ≥ 1, got") for n in (0, 1.0)),
+        *((lambda s=s: lrp.Reshape(s).forward(X), "does not fit 4 features, of shape (2, 4, 6, 4)") for s in ((3, -1), 2)),
+        (lambda: lrp.Resize(), "size: expected a size or a scale, got size=None and scale=None"),
+        (lambda: lrp.Resize(2, 2), "size: expected a size or a scale, got size=2 and scale=2"),
+        (lambda: lrp.Resize(0), "size: expected an int ≥ 1, or two for (height, width), got 0"),
+        *(
+            (lambda s=s: lrp.Resize(scale=s), "scale: expected a number > 0, or two for (height, width), got")
+            for s in (0, -1.0, (1, 2, 3), (1,), np.inf, ("1", 2))
+        ),
+        (lambda: lrp.Resize(2, mode="cubic"), "mode: expected one of nearest, bilinear, got 'cubic'"),
+        (lambda: lrp.Resize(2, coordinates="corners"), "coordinates: expected one of half_pixel, "),
+        (lambda: lrp.Resize(2, rounding="up"), "rounding: expected one of round_prefer_floor, "),
+        (lambda: lrp.Resize(2).forward(W4), "x: Resize expects (…, height, width, channel), got shape (4,)"),
+        (lambda: lrp.Resize(scale=0.1).forward(X), "leaves nothing of a map of (4, 6)"),
+        (lambda: lrp.LayerNorm(0), "over: expected axes counted from the end"),
+        (lambda: lrp.LayerNorm(relevance="none"), "relevance: expected 'identity' or 'detached', got 'none'"),
+        *((lambda e=e: lrp.LayerNorm(eps=e), "eps: expected a number ≥ 0, got") for e in (-1, True, None)),
+        (lambda: lrp.LayerNorm((-2, -1)).forward(W4), "x: LayerNorm expects at least 2 axes, got shape (4,)"),
+        (lambda: lrp.LayerNorm(-1, np.ones(3)).forward(X), "x: LayerNorm's w, (3,), does not broadcast to (2, 4, 6, 4)"),
+        (lambda: lrp.LayerNorm(-1, W4, np.ones(2)).forward(X), "x: LayerNorm's b, (2,), does not broadcast to (2, 4, 6, 4)"),
+        *((lambda n=n: lrp.GroupNorm(n), "groups: expected a number of groups ≥ 1, got") for n in (0, True, 2.0)),
+        *((lambda n=n: lrp.GroupNorm(2, axes_in=n), "axes_in: expected a number of axes ≥ 1, got") for n in (0, True, 2.0)),
+        (lambda: lrp.GroupNorm(3).forward(X), "groups: 3 groups do not divide 4 channels"),
+        (lambda: lrp.GroupNorm(2, np.ones((1, 4))), "w: expected one number for each channel, got shape (1, 4)"),
+        (lambda: lrp.InstanceNorm(axes_in=1), "axes_in: expected at least 2, places and channels, got 1"),
+        (lambda: lrp.Pad(1, "mirror"), "mode: expected 'zeros', 'constant', 'reflect' or 'edge', got 'mirror'"),
+        (lambda: lrp.Pad(1, "edge", 1.0), "value: 1.0 has no meaning with mode='edge'"),
+        (lambda: lrp.Pad(((0, 4), (0, 0)), "reflect").forward(X), "padding: expected less than the map, (4, 6), to reflect it"),
+        (lambda: lrp.Pad().forward(W4), "x: Pad expects (…, height, width, channel), got shape (4,)"),
+        (lambda: lrp.Affine(None), "w: expected w, b or both, got neither"),
+        (
+            lambda: lrp.Affine(np.ones((2, 1, 4))).forward(np.ones((1, 4))),
+            "x: Affine's w, (2, 1, 4), does not broadcast to (1, 4)",
+        ),
+        (lambda: lrp.Mean((-1, -1)), "over: expected axes counted from the end, −1 for the last, each once"),
+        (lambda: lrp.Mean(-3).forward(np.ones((2, 2))), "x: Mean expects at least 3 axes, got shape (2, 2)"),
+        *((lambda a=a: lrp.Concatenation(a), "axis: expected an axis counted from the end, −1") for a in (0, 1, -1.0)),
+        (lambda: lrp.Concatenation(-2).output_shape(((3,), (3,))), "x: Concatenation expects maps of one size, got (3,), (3,)"),
+        (lambda: lrp.Clip(1, 0), "maximum: expected at least the minimum, 1, got 0"),
+        (lambda: lrp.ClippedReLU(0), "maximum: expected a number > 0, got 0"),
+        (lambda: lrp.GELU("erf"), "approximate: expected 'none' or 'tanh', got 'erf'"),
+    ],
+)
+def test_what_does_not_fit_is_refused_by_name(make, message):
+    with pytest.raises(ValueError) as caught:  # noqa: PT011
+        make()
+    assert message in str(caught.value)
+
+
+def test_what_just_fits_is_taken():
+    assert lrp.ChannelShuffle(1).forward(X).shape == X.shape
+    assert lrp.GroupNorm(1, axes_in=1).forward(X).shape == X.shape
+    assert lrp.InstanceNorm(axes_in=2).forward(X).shape == X.shape
+    np.testing.assert_array_equal(lrp.LayerNorm(b=W4).forward(X), lrp.LayerNorm().forward(X) + 1)
+    assert lrp.LayerNorm(eps=0).forward(X).shape == X.shape
+    assert lrp.Clip(1, 1).forward(X).max() == 1
+    exact = integers(np.random.default_rng(0), 3)
+    assert (lrp.Clip(-np.inf, np.inf).forward(exact) == exact).all()  # no bound: infinity is no Fraction
+    assert lrp.Pad(((0, 3), (0, 5)), "reflect").forward(X).shape == (2, 7, 11, 4)
+    assert lrp.Resize(scale=(0.25, 1 / 6)).forward(X).shape == (2, 1, 1, 4)
+    assert lrp.Reshape(4).forward(X).shape == X.shape
+
+
+@pytest.mark.parametrize("make", [lrp.LayerNorm, lrp.Affine])
+def test_constants_of_two_dtypes_are_refused(make):
+    with pytest.raises(TypeError, match="b is float32, but w is float64"):
+        make(w=W4, b=W4.astype("float32"))
+    with pytest.raises(TypeError, match=r"x is float32, but \w+\.b is float64"):
+        make(w=None, b=W4).forward(X.astype("float32"))

@@ -259,12 +259,39 @@ def test_names_slices_and_repeats():
         net[0].w = np.zeros((2, 2))
 
 
+WHERE = {  # place k of m, among the n places of the map
+    "half_pixel": lambda k, n, m: Fraction((2 * k + 1) * n, 2 * m) - Fraction(1, 2),
+    "pytorch_half_pixel": lambda k, n, m: Fraction((2 * k + 1) * n, 2 * m) - Fraction(1, 2) if m > 1 else 0,
+    "asymmetric": lambda k, n, m: Fraction(k * n, m),
+    "align_corners": lambda k, n, m: Fraction(k * (n - 1), m - 1) if m > 1 else 0,
+}
+NEAREST = {
+    "round_prefer_floor": lambda at, n: min(range(n), key=lambda i: (abs(i - at), i)),
+    "round_prefer_ceil": lambda at, n: min(range(n), key=lambda i: (abs(i - at), -i)),
+    "floor": lambda at, n: max((i for i in range(n) if i <= at), default=0),
+    "ceil": lambda at, n: min((i for i in range(n) if i >= at), default=n - 1),
+}
+
+
+@given(st.integers(1, 7), st.integers(1, 7), st.sampled_from(list(WHERE)), st.sampled_from(list(NEAREST)))
+def test_resize_looks_where_its_coordinates_say(n, m, coordinates, rounding):
+    """On a ramp, x_i = i, the bilinear y_k is the place that k lies at, moved to the edge; the nearest is rounded."""
+    ramp = np.array([Fraction(i) for i in range(n)]).reshape(n, 1, 1)
+    at = [min(max(WHERE[coordinates](k, n, m), 0), n - 1) for k in range(m)]
+    between = lrp.Resize((m, 1), mode="bilinear", coordinates=coordinates)
+    assert list(between.forward(ramp).flat) == at
+    nearest = lrp.Resize((m, 1), coordinates=coordinates, rounding=rounding)
+    assert list(nearest.forward(ramp).flat) == [NEAREST[rounding](place, n) for place in at]
+    along_the_rows = lrp.Resize((1, m), mode="bilinear", coordinates=coordinates)
+    assert list(along_the_rows.forward(ramp.reshape(1, n, 1)).flat) == at
+
+
 BASES = (lrp.modules.base.Layer, lrp.LinearModule)
 PUBLIC = [vars(lrp.modules)[name] for name in lrp.modules.__all__]
 LAYERS = [kind for kind in PUBLIC if isinstance(kind, type) and issubclass(kind, BASES) and kind not in BASES]
 
 
-@pytest.mark.parametrize("kind", LAYERS)
+@pytest.mark.parametrize("kind", [*LAYERS, lrp.modules.Node])
 def test_layers_are_frozen_data_and_each_is_equal_to_itself_only(kind):
     """Networks share layers, and threads share networks; two layers with the same numbers are two layers."""
     parameters = vars(kind)["__dataclass_params__"]
@@ -287,6 +314,9 @@ K = np.ones((3, 3, 2, 4))
         (lambda: lrp.Conv(K, stride=(1, 2, 3)), "stride: expected an int ≥ 1"),
         (lambda: lrp.Conv(K, padding=-1), "padding: expected an int ≥ 0"),
         (lambda: lrp.Conv(K, dilation=0), "dilation: expected an int ≥ 1"),
+        (lambda: lrp.Conv1D(K[0], stride=0), "stride: expected an int ≥ 1, or one for (length), got 0"),
+        (lambda: lrp.MaxPool3D((2, 2)), "kernel: expected an int ≥ 1, or three for (depth, height, width), got (2, 2)"),
+        (lambda: lrp.Conv1D(K[0]).forward(np.ones((2, 2))), "x: a window of 3 taps does not fit into 2 + 0 + 0 places"),
         (lambda: lrp.Conv(K, groups=3), "groups: 3 groups do not divide 4 outputs"),
         (lambda: lrp.MaxPool(2, padding=2), "padding: expected less than the kernel, (2, 2), got 2"),
         (lambda: lrp.MaxPool(2, ties="last"), "ties: expected 'share' or 'first', got 'last'"),
@@ -341,6 +371,8 @@ def test_what_does_not_fit_is_refused_by_name(make, message):
         (lambda: lrp.Linear(W22, np.ones(2, "float32")), "b is float32, but w is float64"),
         (lambda: lrp.Linear(W22).relprop_z(np.ones(2), np.ones(2, "float32")), "R is float32, but x is float64"),
         (lambda: lrp.Linear(W22).forward([1.0, 2.0]), "expected an array"),
+        (lambda: lrp.backend.namespace(), "expected at least one array, got none"),
+        (lambda: lrp.backend.namespace(None, 1.0), "expected at least one array, got none"),
         (lambda: lrp.Sequential(lrp.ReLU(), 3), "Sequential: expected modules, got 3"),
         (lambda: lrp.Sequential(lrp.ReLU()).relprop(lrp.ReLU().trace(W22), W22, "z"), "rule: expected a rule, or a context"),
     ],

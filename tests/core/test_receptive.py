@@ -78,3 +78,28 @@ def test_vgg16_as_the_literature_has_it(vgg16):
 def test_what_does_not_fit_is_told_with_the_layer():
     with pytest.raises(ValueError, match=r"^conv1: x: a window of 3 taps does not fit"):
         receptive_fields(lrp.Sequential(lrp.Conv(np.ones((3, 3, 1, 1)))), (2, 2, 1))
+
+
+def test_neighbours_at_no_fixed_stride_see_up_to_the_whole_input():
+    """So do all behind them. A slice of the channels, or a mean over them, changes nothing."""
+    for layer in (
+        lrp.Slice(-3, None, None, -1),
+        lrp.Resize(9),
+        lrp.Transpose((-2, -3, -1)),
+        lrp.Mean((-3, -2)),
+    ):
+        assert receptive_fields(lrp.Sequential(layer), (4, 6, 2))[0][1] is None, layer
+    for layer in (lrp.Slice(-1, 1, None, 2), lrp.Mean(-1, keepdims=True), lrp.ReLU(), lrp.LayerNorm()):
+        assert receptive_fields(lrp.Sequential(layer), (4, 6, 2))[0][1] == Field(), layer
+    assert Field().size == (1, 1)
+    adaptive = receptive_fields(lrp.Sequential(lrp.AdaptiveAvgPool((2, 3)), lrp.AdaptiveAvgPool((2, 2))), (4, 6, 2))
+    assert [field for _, field in adaptive] == [Field((0, 0), (1, 1), (2, 2)), None]
+
+
+@given(st.integers(0, 4), st.integers(1, 3), st.booleans(), st.integers(1, 2))
+def test_a_slice_begins_further_down_and_takes_longer_steps(start, step, rows, before):
+    net = lrp.Sequential(lrp.Conv(np.ones((3, 2, 1, 1)), None, before), lrp.Slice(-3 if rows else -2, start, None, step))
+    at, steps = ((start, 0), (step, 1)) if rows else ((0, start), (1, step))
+    first = tuple(before * k for k in at)
+    expected = Field(first, (first[0] + 2, first[1] + 1), tuple(before * k for k in steps))
+    assert receptive_fields(net, (ROWS, COLUMNS, 1))[-1][1] == expected

@@ -1,5 +1,7 @@
 """Every rule in every layer against the explicit matrix of z_ij: with equality in Fractions, and so in floats."""
 
+import dataclasses
+import inspect
 from fractions import Fraction
 
 import numpy as np
@@ -127,6 +129,14 @@ def test_methods_are_the_rules(case):
         (layer.relprop_wsquare(x, R), lrp.WSquare()),
     ]:
         assert (found == by_rule(rule)).all()
+
+
+@pytest.mark.parametrize("rule", lrp.RULES)
+def test_methods_have_the_parameters_of_their_rules_and_the_same_defaults(rule):
+    asked = list(inspect.signature(getattr(lrp.Module, f"relprop_{rule.__name__.lower()}")).parameters.values())[3:]
+    assert [p.name for p in asked] == [f.name for f in dataclasses.fields(rule)]
+    if rule is not lrp.ZBox:  # there are no usual bounds
+        assert [p.default for p in asked] == [f.default for f in dataclasses.fields(rule)]
 
 
 @given(cases(layers(lrp.Linear)))

@@ -56,6 +56,21 @@ def test_blas_has_its_threads_back_afterwards():
     assert blas_threads() == before
 
 
+def test_blas_has_all_its_threads_for_a_single_task_and_one_beside_ours(monkeypatch):
+    """Three, on any machine and whatever the environment says."""
+    monkeypatch.setenv("LRP_NUM_THREADS", "2")
+    seen = []
+    with workers._blas().limit(limits=3):
+        many, one = blas_threads(), [1] * len(blas_threads())
+        for _ in range(2):
+            for tasks in (1, 4):
+                workers.spread(lambda task: seen.append(blas_threads()), range(tasks))
+            with workers.turn():  # one explanation alone shares the threads of its kernels
+                seen.append(blas_threads())
+        assert blas_threads() == many != one
+    assert seen == [many, one, one, one, one, many] * 2
+
+
 def test_the_number_of_threads_is_asked_for(monkeypatch):
     monkeypatch.delenv("LRP_NUM_THREADS", raising=False)
     assert workers.threads() >= 1

@@ -98,3 +98,12 @@ def test_the_command_takes_the_choice_and_says_it(tmp_path, monkeypatch, capsys)
     with pytest.raises(SystemExit):
         main(["explain", "--model", "lenet5-mnist", "--ties", "second"])
     assert "--ties: invalid choice: 'second'" in capsys.readouterr().err
+
+
+@given(rngs(), st.sampled_from(["share", "first"]), st.sampled_from([lrp.Z(), lrp.Flat()]))
+def test_adaptive_windows_of_one_size_are_those_of_max_pooling(rng, ties, rule):
+    x, R = integers(rng, 6, 4, 2), integers(rng, 2, 2, 2)
+    one, other = lrp.AdaptiveMaxPool(2, ties), lrp.MaxPool((3, 2), ties=ties)
+    assert (one.forward(x) == other.forward(x)).all()
+    found, expected = (layer.relprop(layer.trace(x), R, layer.effective_rule(rule)) for layer in (one, other))
+    assert (found == expected).all()

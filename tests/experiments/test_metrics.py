@@ -457,11 +457,16 @@ def test_flipping_region_by_region(case, first, batch):
         at = slice(i, i + region), slice(j, j + region)
         flipped[at] = background[at]
         expected.append((w * flipped).sum())
-    found = pixel_flipping(
-        lambda x: (w * x).sum(axis=(1, 2, 3)), x, R, background,
-        region=region, steps=len(corners), most_relevant_first=first, batch=batch,
+    steps = int(rng.integers(0, len(corners) + 1))
+    found, fewer = (
+        pixel_flipping(
+            lambda x: (w * x).sum(axis=(1, 2, 3)), x, R, background,
+            region=region, steps=n, most_relevant_first=first, batch=batch,
+        )
+        for n in (len(corners), steps)
     )  # fmt: skip
     np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(fewer, expected[: steps + 1])
     assert aopc(found) == pytest.approx(statistics.fmean(expected[0] - y for y in expected))
 
 
@@ -497,6 +502,12 @@ def test_flipping_a_digit(lenet):
     assert morf[0] == pytest.approx(lerf[0], rel=1e-5)
     assert morf[0] == pytest.approx(float(e.y[target]), rel=1e-5)
     assert aopc(morf) > 3 * aopc(lerf)
+
+
+def test_regions_are_nine_pixels_wide_as_those_of_samek():
+    x = np.ones((10, 10, 1))
+    scores = pixel_flipping(f=lambda x: x.sum(axis=(1, 2, 3)), x=x, R=x, background=0 * x, steps=4)
+    assert scores.tolist() == [100, 19, 10, 1, 0]
 
 
 def test_flipping_refuses_what_does_not_fit():
