@@ -431,25 +431,35 @@ def test_a_kind_is_that_kind(kind, data):
     assert type(data.draw(layers(kind))[0]) is kind
 
 
-def test_what_is_drawn_is_what_is_asked_for():
-    tied, shared, missing = set(), set(), set()
+@given(testing.cases(layers()), testing.cases(testing.graphs(), least=0, most=1), testing.rules(), testing.composites())
+def test_what_is_drawn_is_what_is_asked_for(case, net, rule, composite):
+    assert case.R.shape == case.module.output_shape(case.x.shape)
+    assert all(isinstance(v, Fraction) and v.denominator == 1 and -3 <= v <= 3 for v in (*case.x.flat, *case.R.flat))
+    assert set(net.x.flat) <= {0, 1}
+    assert not isinstance(rule, lrp.ZBox)
+    assert lrp.explain(*net[:2], 2, composite).ledger.rounding == 0
 
-    @settings(max_examples=60)
-    @given(testing.cases(layers()), testing.cases(testing.graphs(), least=0, most=1), testing.rules(), testing.composites())
-    def search(case, net, rule, composite):
-        assert case.R.shape == case.module.output_shape(case.x.shape)
-        assert all(isinstance(v, Fraction) and v.denominator == 1 and -3 <= v <= 3 for v in (*case.x.flat, *case.R.flat))
-        assert set(net.x.flat) <= {0, 1}
-        tied.add(len(set(case.x.flat)) < case.x.size)
-        missing.add(getattr(case.module, "b", None) is None)
-        readers = [value for node in net.module.nodes for value in set(node.reads)]
-        shared.add(len(readers) > len(set(readers)))
-        assert not isinstance(rule, lrp.ZBox)
-        e = lrp.explain(*net[:2], 2, composite)
-        assert e.ledger.rounding == 0
 
-    search()
-    assert tied == shared == missing == {True, False}
+def has_ties(case):
+    return len(set(case.x.flat)) < case.x.size
+
+
+def has_no_bias(case):
+    return getattr(case.module, "b", None) is None
+
+
+def has_shared_values(case):
+    readers = [value for node in case.module.nodes for value in set(node.reads)]
+    return len(readers) > len(set(readers))
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+@pytest.mark.parametrize(
+    ("strategy", "seen"),
+    [(layers(), has_ties), (layers(), has_no_bias), (testing.graphs(), has_shared_values)],
+)
+def test_both_kinds_are_drawn(strategy, seen, wanted):
+    find(testing.cases(strategy), lambda case: seen(case) is wanted, settings=settings(max_examples=2000, database=None))
 
 
 def test_the_simplest_input_is_nothing():
