@@ -184,7 +184,8 @@ from lrp_toolbox.cli import main
 
 def interrupt(*arguments, **named):  # as Ctrl-C does: to this process while it reads or writes
     print("interrupted", flush=True)
-    time.sleep(60)
+    for _ in range(6000):  # a signal just before one long sleep would be seen after it
+        time.sleep(0.01)
 
 owner, name = {"reading": (hdf5.File, "array"), "writing": (np, "savez_compressed")}[sys.argv[1]]
 setattr(owner, name, interrupt)
