@@ -161,8 +161,11 @@ def model_folders() -> list[Path]:
     """Where `load` looks for names: $LRP_TOOLBOX_MODELS, `models/` of a clone, and what was installed with the package.
 
     A package is installed for all users, for one user, or into a folder of its own (`pip install --target`).
+    Raises FileNotFoundError if $LRP_TOOLBOX_MODELS is set and is no folder.
     """
     asked = os.environ.get("LRP_TOOLBOX_MODELS")
+    if asked and not Path(asked).is_dir():
+        raise FileNotFoundError(f"LRP_TOOLBOX_MODELS: expected a folder, got {asked!r}")
     beside = Path(__file__).resolve().parent.parent
     user = sysconfig.get_path("data", sysconfig.get_preferred_scheme("user"))
     installed = [Path(base) / "share" / "lrp_toolbox" / "models" for base in (beside, sysconfig.get_path("data"), user)]

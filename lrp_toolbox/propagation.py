@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from operator import add, mul
 from typing import Any, Protocol
 
@@ -99,8 +100,7 @@ def relprop(
     """
     X, w, b = _operands(rule, layer, x, nonneg)
     parts = _parts(rule, X, w, b)
-    if len({tuple(map(id, _inputs(part))) for part in parts}) > 1:
-        raise TypeError(f"{rule}: expected parts that use the same inputs in the same order, x.pos and x.neg for example")
+    _require_joinable(rule, parts)
     terms, joined_b = _joined(layer, parts)
     if z is None:
         z = y if _is_plain(parts, X, w) and y is not None and joined_b is layer.b else _denominators(layer, terms, joined_b)
@@ -127,12 +127,19 @@ def _operands(rule: Rule, layer: Layer, x: Array, nonneg: bool) -> tuple[Input, 
 
 
 def _parts(rule: Rule, x: Input, w: Weight, b: Any) -> list[Part]:
-    """The parts that get relevance at all."""
-    return [part for part in rule.parts(x, w, b) if part.share != 0 or rule.renormalize]
+    """The parts that get relevance at all. One without contributions, such as x.neg * w where x ≥ 0, has some that are 0."""
+    found = [part for part in rule.parts(x, w, b) if part.share != 0 or rule.renormalize]
+    return [part if part.z.terms else replace(part, z=x * (0 * w)) for part in found]
 
 
-def _inputs(part: Part) -> list[Input]:
-    return [x for x, _ in part.z]
+def _require_joinable(rule: Rule, parts: Sequence[Part]) -> None:
+    """Raise TypeError for a rule of one's own whose parts cannot be computed side by side."""
+    if not parts:
+        raise TypeError(f"{rule}: expected a part with a share of the relevance other than 0")
+    if len({tuple(id(x) for x, _ in part.z) for part in parts}) > 1:
+        raise TypeError(f"{rule}: expected parts that use the same inputs in the same order, x.pos and x.neg for example")
+    if len(parts) > 1 and any(w.weights is ONE for part in parts for _, w in part.z):
+        raise TypeError(f"{rule}: expected w.one in a rule of one part only")
 
 
 def _joined(layer: Layer, parts: Sequence[Part]) -> tuple[list[Term], Array | None]:

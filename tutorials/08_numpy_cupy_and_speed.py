@@ -183,7 +183,10 @@ for threads in sorted({1, cores}):
     y, t = timed(lambda: model.net(x))
     print(f"VGG-16, forward, {threads} thread{'s' * (threads > 1)}: {1e3 * t:.0f} ms")
     np.testing.assert_allclose(y, logits, rtol=1e-4, atol=1e-4 * abs(logits).max())
-os.environ.pop("LRP_NUM_THREADS") if before is None else os.environ.update(LRP_NUM_THREADS=before)
+if before is None:
+    del os.environ["LRP_NUM_THREADS"]
+else:
+    os.environ["LRP_NUM_THREADS"] = before
 
 # %%
 digits = load("lenet5-mnist")

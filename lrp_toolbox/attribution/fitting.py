@@ -88,6 +88,8 @@ def find_images(images: str) -> tuple[str, int, Callable[[int], Photo]]:
 
     Raises FileNotFoundError if there are none, ValueError if the array is none of images.
     """
+    if not images:  # as of a variable that is not set; Path would take it for the folder in which we are
+        raise ValueError("images: expected a folder of photographs, or FILE.npz:ARRAY, got ''")
     file, _, key = images.rpartition(":")
     if file.endswith(".npz"):
         return (f"{Path(file).name}:{key}", *_of_array(Path(file), key))

@@ -98,6 +98,32 @@ def test_several_inputs():
         net(a)
 
 
+def test_branches_are_there_by_name():
+    a, b = lrp.ReLU(), lrp.Identity()
+    assert lrp.Concat(left=a, right=b).branches == {"left": a, "right": b}
+
+
+@pytest.mark.parametrize(
+    ("axis", "shapes", "expected"),
+    [
+        (-1, [(4, 3, 1), (4, 3, 5)], (4, 3, 6)),
+        (-2, [(4, 1, 6), (4, 2, 6)], (4, 3, 6)),
+        (-3, [(1, 3, 6), (3, 3, 6)], (4, 3, 6)),
+        (-3, [(1, 3, 6), (3, 2, 6)], None),
+        (-3, [(1, 3, 6), (3, 3, 5)], None),
+        (-2, [(1, 3, 6), (3, 3, 6)], None),
+        (-3, [(3, 6), (3, 6)], None),
+    ],
+)
+def test_concatenation_takes_what_differs_along_its_axis_only(axis, shapes, expected):
+    layer = lrp.Concatenation(axis)
+    if expected is None:
+        with pytest.raises(ValueError, match="x: Concatenation expects maps of one size"):
+            layer.output_shape(shapes)
+    else:
+        assert layer.output_shape(shapes) == layer.forward(tuple(map(np.ones, shapes))).shape == expected
+
+
 @pytest.mark.parametrize(
     ("nodes", "options", "message"),
     [

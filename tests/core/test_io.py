@@ -137,6 +137,14 @@ def test_models_are_found_by_name(tmp_path, monkeypatch):
         load("yours")
 
 
+def test_folder_of_models_that_is_not_there_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("LRP_TOOLBOX_MODELS", str(tmp_path / "nothere"))
+    with pytest.raises(FileNotFoundError, match=r"^LRP_TOOLBOX_MODELS: expected a folder, got '.*nothere'$"):
+        load("lenet5-mnist")
+    with pytest.raises(FileNotFoundError, match="LRP_TOOLBOX_MODELS: expected a folder"):
+        lrp.available()
+
+
 def edit(folder, change):
     spec = json.loads((folder / "model.json").read_text())
     change(spec)

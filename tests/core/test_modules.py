@@ -116,6 +116,11 @@ def test_lrn_by_hand():
     np.testing.assert_allclose(lrp.LRN(3, 4.5, 0.5, 1.0, "within").forward(x), x / np.sqrt(3.5))
 
 
+def test_taylor_prints_and_compares_as_the_other_rules_do():
+    assert repr(lrp.Taylor(1e-6)) == "Taylor(eps=1e-06)"
+    assert lrp.Taylor() == lrp.Taylor() != lrp.Z()
+
+
 @lrn_regions
 def test_lrn_passes_relevance_or_shares_it_by_taylor(region, n, xp):
     rng = np.random.default_rng(0)
@@ -132,6 +137,18 @@ def test_lrn_passes_relevance_or_shares_it_by_taylor(region, n, xp):
     found = lrp.to_numpy(layer.relprop(trace, xp.asarray(R), lrp.Taylor()))
     np.testing.assert_allclose(found.reshape(-1), expected)
     np.testing.assert_allclose(found.sum(), R.sum())
+
+
+@pytest.mark.parametrize("kind", [lrp.MaxPool1D, lrp.MaxPool, lrp.MaxPool3D, lrp.AvgPool1D, lrp.AvgPool, lrp.AvgPool3D])
+def test_pooling_slides_over_as_many_axes_as_its_name_says(kind):
+    """A cube of 4 places a side, whose channels are apart: 2 windows along each axis."""
+    n = {"1": 1, "3": 3}.get(kind.__name__[-2], 2)
+    x = np.arange(4.0**n * 2).reshape(*(4,) * n, 2)
+    windows = x.reshape(*(2, 2) * n, 2)
+    taken = np.max if "Max" in kind.__name__ else np.mean
+    np.testing.assert_array_equal(kind(2).forward(x), taken(windows, axis=tuple(range(1, 2 * n, 2))))
+    with pytest.raises(ValueError, match="channel"):
+        kind(2).forward(x[0])
 
 
 @given(layers(lrp.MaxPool))

@@ -8,19 +8,54 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import lrp_toolbox as lrp
+from lrp_toolbox.context import Context
+from lrp_toolbox.ledger import Recorder
+from lrp_toolbox.rules import relprop as plainly
 from lrp_toolbox.terms import ZERO, Bias, Input, Part, Weight
 from lrp_toolbox.testing import WEIGHTED, cases, layers
 
 
-def test_parts_with_different_inputs_are_refused():
-    @dataclass(frozen=True, repr=False)
-    class Mixed(lrp.Rule):
-        def parts(self, x, w, b):
-            return [Part(x.pos * w), Part(x.neg * w)]
+def one_of_ones_own(make):
+    """A rule whose parts are `make(x, w)`."""
 
+    @dataclass(frozen=True, repr=False)
+    class Own(lrp.Rule):
+        def parts(self, x, w, b):
+            return make(x, w)
+
+    return Own()
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda x, w: [Part(x.pos * w), Part(x.neg * w)], "expected parts that use the same inputs in the same order"),
+        (lambda x, w: [Part(x * w, share=2), Part(x * w.one, share=-1)], "expected w.one in a rule of one part only"),
+        (lambda x, w: [Part(x * w, share=0)], "expected a part with a share of the relevance other than 0"),
+        (lambda x, w: [], "expected a part with a share of the relevance other than 0"),
+    ],
+)
+def test_parts_that_cannot_be_computed_together_are_refused(make, message):
     layer, x = lrp.Linear(np.ones((2, 1))), np.array([1.0, -2.0])
-    with pytest.raises(TypeError, match="expected parts that use the same inputs in the same order"):
-        layer.relprop(layer.trace(x), np.ones(1), Mixed())
+    with pytest.raises(TypeError, match=rf"^Own\(\): {message}"):
+        layer.relprop(layer.trace(x), np.ones(1), one_of_ones_own(make))
+
+
+NEGATIVE = one_of_ones_own(lambda x, w: [Part(x.neg * w)])
+
+
+@given(cases(layers(*WEIGHTED)))
+def test_part_that_is_known_to_be_zero_gives_what_it_gives_when_nothing_is_known(case):
+    """Negative inputs only, behind a ReLU: there are none, and all relevance goes nowhere."""
+    x = abs(case.x)
+    for nonneg in (False, True):
+        recorder = Recorder(0)
+        context = Context(NEGATIVE, recorder)
+        R = case.module.relprop(case.module.trace(x, nonneg=nonneg), case.R, context)
+        assert (plainly(NEGATIVE, case.module, x, case.R) == R).all()
+        assert (R == 0).all()
+        [entry] = recorder.ledger(case.R, R)
+        assert entry.zero_denominator + entry.padding == case.R.sum()
 
 
 @given(cases(layers(*WEIGHTED)), st.booleans())

@@ -285,10 +285,16 @@ for tasks in (1, 2):  # with BLAS' threads, and with ours
     forking.start()
     time.sleep(0.2)
     assert not forked  # a kernel of another thread is at work: in the child, BLAS would keep its locks
+    late = []
+    beginning = threading.Thread(target=lambda: workers.spread(late.append, range(tasks)))
+    beginning.start()
+    time.sleep(0.2)
+    assert not late  # no other begins, so that the fork need not wait for one after the other
     slow.go_on.set()
-    forking.join()
-    other.join()
+    for thread in (forking, other, beginning):
+        thread.join(20)
     assert forked
+    assert sorted(late) == list(range(tasks))
 
 slow, positive_part = Slow(), terms.positive_part
 

@@ -66,7 +66,7 @@ def test_the_workflow_begins_with_the_oldest_python_that_the_package_takes():
 
 BENCHMARKS = [
     "benchmarks",
-    *(f"benchmarks.{name}" for name in ("where", "imports", "compare_onnx", "networks", "keras_applications")),
+    *(f"benchmarks.{name}" for name in ("where", "scale", "imports", "compare_onnx", "networks", "keras_applications")),
 ]
 
 
@@ -75,3 +75,15 @@ def test_benchmarks_begin(command):
     """They are not run here, but what they import is there."""
     code = f"import importlib; importlib.import_module({command + ('.__main__' if command == 'benchmarks' else '')!r})"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=60)
+
+
+def test_benchmark_says_where_the_time_goes(tmp_path):
+    command = [sys.executable, "-m", "benchmarks.where", "--net", "vgg16:size=8,depth=1", "--runs", "1"]
+    command += ["--method", "forward", "cmp_alpha2_flat", "--weights", tmp_path]
+    printed = subprocess.run(command, cwd=ROOT, check=True, timeout=120, capture_output=True, text=True).stdout
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in printed.splitlines() if line.startswith("| ")]
+    milliseconds = {(method, kernel): int(clock) for method, kernel, calls, clock, _ in rows[1:]}
+    kernels = {kernel for method, kernel in milliseconds if method == "cmp_alpha2_flat"}
+    assert {"all", "the rest", "correlate", "correlate_T", "dense", "dense_T"} <= kernels
+    assert ("forward", "correlate") in milliseconds
+    assert ("forward", "correlate_T") not in milliseconds

@@ -805,6 +805,11 @@ def test_images_in_a_broken_npz_are_refused_with_its_name(tmp_path, content):
         find_images(f"{tmp_path / 'images.npz'}:x")
 
 
+def test_an_empty_name_is_not_the_folder_in_which_we_are():
+    with pytest.raises(ValueError, match=r"images: expected a folder of photographs, or FILE\.npz:ARRAY, got ''"):
+        find_images("")
+
+
 def test_neurons_that_are_never_active_have_no_pattern():
     net = lrp.Sequential(
         fc=lrp.Linear(np.ones((2, 2)), np.array([0.0, -100.0])), relu=lrp.ReLU(), out=lrp.Linear(np.ones((2, 1)))
