@@ -66,6 +66,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--before", type=Path, help="an older checkout: two processes there, too")
     a = parser.parse_args()
+    if a.images % 2:
+        parser.error("--images: expected an even number, or one of two processes waits for the other")
     about, taken = machine(), defaultdict[tuple[str, str], list[float]](list)
     runs = [(NOW, ROOT, way) for way in WAYS] + ([(BEFORE, a.before.resolve(), TWO)] if a.before else [])
     with tqdm(total=a.rounds * len(runs)) as bar:

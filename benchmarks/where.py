@@ -94,11 +94,11 @@ def layer(channels: int, outputs: int, size: int, runs: int) -> str:
 
     def products(tile):
         out = y[tile[1]].reshape(-1, outputs)
-        np.matmul(cpu._scratch("written out", (len(out), len(matrix)), out.dtype), matrix, out=out)
+        np.matmul(cpu.scratch("written out", (len(out), len(matrix)), out.dtype), matrix, out=out)
 
     def copies(tile):
         view = cpu._seen(cpu._strip(x[tile[0]], windows, tile[1], size), windows, size)
-        cpu._scratch("written out", view.shape, x.dtype)[...] = view
+        cpu.scratch("written out", view.shape, x.dtype)[...] = view
 
     parts = (
         lambda: cpu.correlate(x, Given(w), windows, 1),

@@ -87,3 +87,9 @@ def test_benchmark_says_where_the_time_goes(tmp_path):
     assert {"all", "the rest", "correlate", "correlate_T", "dense", "dense_T"} <= kernels
     assert ("forward", "correlate") in milliseconds
     assert ("forward", "correlate_T") not in milliseconds
+
+
+def test_benchmark_goes_through_the_convolutions_one_by_one():
+    command = [sys.executable, "-m", "benchmarks.where", "--layers", "--runs", "1"]
+    printed = subprocess.run(command, cwd=ROOT, check=True, timeout=120, capture_output=True, text=True).stdout
+    assert len(re.findall(r"^\| \d+ → \d+, \d+² \| [\d.]+ \[[\d.]+–[\d.]+\] (\| [\d.]+ ){3}\|$", printed, re.MULTILINE)) == 9
