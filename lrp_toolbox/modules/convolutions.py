@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from .. import backend, kernels
 from ..backend import Array, namespace
 from ..kernels.windows import Padding, Windows, as_padding, as_paddings, as_pair, as_sizes, sum_of_groups, to_groups
-from ..weights import ONE, Given, as_weights
+from ..weights import ONE, Given, Weights, as_weights
 from .base import LinearModule, Shape
 from .linear import Conv, Mixing, _largest, _require_bias
 
@@ -106,10 +106,11 @@ class ConvTranspose(Mixing):
         apart = xp.reshape(y, (*y.shape[:-1], outer, inner, self.w.shape[3]))
         return xp.reshape(xp.moveaxis(apart, -2, -3), y.shape)
 
-    def _lengths_of(self, w: Array) -> Array:
-        xp, largest = namespace(w), _largest(w)
-        squares = xp.sum((w / largest) ** 2, axis=(0, 1))  # (in, outputs of the group)
-        return largest * xp.reshape(xp.sqrt(xp.sum(xp.reshape(squares, (self.groups, -1, w.shape[3])), axis=1)), (-1,))
+    def _lengths_of(self, w: Weights) -> Array:
+        a = w.array()
+        xp, largest = namespace(a), _largest(a)
+        squares = xp.sum((a / largest) ** 2, axis=(0, 1))  # (in, outputs of the group)
+        return largest * xp.reshape(xp.sqrt(xp.sum(xp.reshape(squares, (self.groups, -1, a.shape[3])), axis=1)), (-1,))
 
     def sees_only_padding(self, x: Array) -> Array | None:
         """The outputs that no input reaches."""

@@ -15,8 +15,10 @@ from ..cached import cached
 from ..context import Context
 from ..kernels.windows import Padding, Windows, as_padding, as_pair, sum_of_groups, to_groups
 from ..rules import Rule
-from ..weights import ONE, as_weights
+from ..weights import ONE, Given, Weights, as_weights
 from .base import LinearModule, Shape, Trace, proportional
+
+PIECE = 1 << 22  # weights of which sums are taken at a time
 
 
 def _require_bias(layer: LinearModule, outputs: int) -> None:
@@ -34,7 +36,14 @@ def _require_channels(layer: LinearModule, shape: Shape, channels: int) -> None:
 
 def _largest(a: Array) -> Array:
     """What to divide by, so that squares neither overflow nor vanish."""
-    return namespace(a).max(abs(a)) + smallest_divisor(a)
+    xp = namespace(a)
+    return xp.maximum(xp.max(a), -xp.min(a)) + smallest_divisor(a)
+
+
+def _lengths(w: Array) -> Array:
+    """√(Σ w_ij²) over all axes i but the last."""
+    xp, largest = namespace(w), _largest(w)
+    return largest * xp.sqrt(xp.sum((w / largest) ** 2, axis=tuple(range(w.ndim - 1))))
 
 
 class Mixing(LinearModule):
@@ -48,17 +57,17 @@ class Mixing(LinearModule):
         largest = _largest(x)
         squares = self.apply(kernels.elementwise(lambda x: (x / largest) ** 2, x), ONE)
         lengths = largest * xp.sqrt(squares[..., :1] if self.groups == 1 else squares)  # in one group, all outputs see the same
-        weights = backend.ones(self.w.shape, self.w) if w is ONE else as_weights(w).array()
-        return kernels.elementwise(mul, lengths, self._lengths if weights is self.w else self._lengths_of(weights))
+        weights = as_weights(backend.ones(self.w.shape, self.w) if w is ONE else w)
+        own = isinstance(weights, Given) and weights.array() is self.w
+        return kernels.elementwise(mul, lengths, self._own_lengths if own else self._lengths_of(weights))
 
     @cached
-    def _lengths(self) -> Array:
-        return self._lengths_of(self.w)
+    def _own_lengths(self) -> Array:
+        return self._lengths_of(as_weights(self.w))
 
-    def _lengths_of(self, w: Array) -> Array:
+    def _lengths_of(self, w: Weights) -> Array:
         """√(Σ w_ij²) of each output j."""
-        xp, largest = namespace(w), _largest(w)
-        return largest * xp.sqrt(xp.sum((w / largest) ** 2, axis=tuple(range(w.ndim - 1))))
+        return _lengths(w.array())
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +85,16 @@ class Linear(Mixing):
     @property
     def input_axes(self) -> int | None:
         return 1
+
+    def _lengths_of(self, w: Weights) -> Array:
+        """Some inputs after the other: a copy of the weights of a large layer would double the memory."""
+        inputs, outputs = w.shape
+        step = max(1, PIECE // outputs)
+        pieces = [slice(first, min(first + step, inputs)) for first in range(0, inputs, step)]
+        lengths = _lengths(w.rows((pieces[0], ...)))
+        for piece in pieces[1:]:
+            lengths = namespace(lengths).hypot(lengths, _lengths(w.rows((piece, ...))))
+        return lengths
 
     def apply(self, x: Array, w: Any) -> Array:
         _require_channels(self, x.shape, self.w.shape[0])

@@ -1,15 +1,20 @@
 """Sums that are 0 in exact numbers, and a rounding remainder in floats: both give the same explanation."""
 
+import math
+import tracemalloc
 from fractions import Fraction
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from support import integers, rngs
 
 import lrp_toolbox as lrp
+from lrp_toolbox.modules import linear
 from lrp_toolbox.rules import relprop
+from lrp_toolbox.weights import as_weights
 
 RULES = [lrp.Z(), lrp.Z(bias="distribute"), lrp.Epsilon(Fraction(1, 1000)), lrp.Gamma(Fraction(1, 4)), lrp.ZBox(-4, 4)]
 OF_SIGNS = [lrp.AlphaBeta(2), lrp.AlphaBeta(1), lrp.ZPlus(), lrp.AlphaBeta(Fraction(3, 2), bias="ignore")]
@@ -129,3 +134,24 @@ def test_an_overflow_is_not_taken_for_rounding(rule, b):
     assert np.isinf(
         lrp.explain(up, np.ones((1, 1, 3), np.float32), target=None, start=np.ones((1, 1, 1), np.float32), composite=rule).y
     )
+
+
+@pytest.mark.parametrize("rule", [lrp.Z(), lrp.AlphaBeta(1), lrp.AlphaBeta(2), lrp.Gamma(0.5)], ids=repr)
+def test_a_large_dense_layer_is_not_copied_to_know_how_large_its_sums_are(rule):
+    w = np.random.default_rng(0).standard_normal((6000, 6000), dtype=np.float32)
+    net = lrp.Sequential(lrp.Linear(w))
+    tracemalloc.start()
+    try:
+        lrp.explain(net, w[0], 0, rule)
+        assert tracemalloc.get_traced_memory()[1] < w.nbytes / 2
+    finally:
+        tracemalloc.stop()
+
+
+@given(arrays(np.float64, (7, 3), elements=st.integers(-1000, 1000)), st.sampled_from([1e-200, 1, 1e200]))
+def test_lengths_in_pieces_are_those_of_the_whole(w, unit):
+    w = w * unit
+    layer = lrp.Linear(w)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(linear, "PIECE", 6)  # two rows at a time
+        np.testing.assert_allclose(layer._lengths_of(as_weights(w)), [math.hypot(*column) for column in w.T], rtol=1e-14)

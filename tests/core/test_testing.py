@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
-from hypothesis import find, given, settings
+from hypothesis import Phase, find, given, settings
 from hypothesis import strategies as st
 
 import lrp_toolbox as lrp
@@ -464,7 +464,8 @@ def test_both_kinds_are_drawn(strategy, seen, wanted):
 
 def test_the_simplest_input_is_nothing():
     assert (find(inputs((2, 3)), lambda x: True) == 0).all()
-    assert find(inputs((3,)), lambda x: (x > 1).any()).tolist() in ([2, 0, 0], [0, 2, 0], [0, 0, 2])
+    shrinking = settings(phases=list(Phase))  # whatever the profile says
+    assert find(inputs((3,)), lambda x: (x > 1).any(), settings=shrinking).tolist() in ([2, 0, 0], [0, 2, 0], [0, 0, 2])
 
 
 def test_what_is_unknown_is_refused():
