@@ -11,7 +11,7 @@ from ..backend import Array, namespace
 from ..kernels.windows import Padding, Windows, as_padding, as_paddings, as_pair, as_sizes, sum_of_groups, to_groups
 from ..weights import ONE, Given, Weights, as_weights
 from .base import LinearModule, Shape
-from .linear import Conv, Mixing, _largest, _require_bias
+from .linear import Conv, Mixing, _lengths, _require_bias
 
 
 def _require_groups(groups: int, name: str, n: int) -> None:
@@ -107,10 +107,10 @@ class ConvTranspose(Mixing):
         return xp.reshape(xp.moveaxis(apart, -2, -3), y.shape)
 
     def _lengths_of(self, w: Weights) -> Array:
-        a = w.array()
-        xp, largest = namespace(a), _largest(a)
-        squares = xp.sum((a / largest) ** 2, axis=(0, 1))  # (in, outputs of the group)
-        return largest * xp.reshape(xp.sqrt(xp.sum(xp.reshape(squares, (self.groups, -1, a.shape[3])), axis=1)), (-1,))
+        a = w.array()  # (kernel height, kernel width, in, outputs of the group)
+        xp, (*taps, _, outputs) = namespace(a), a.shape
+        apart = xp.permute_dims(xp.reshape(a, (*taps, self.groups, -1, outputs)), (0, 1, 3, 2, 4))
+        return _lengths(xp.reshape(apart, (-1, self.groups * outputs)))
 
     def sees_only_padding(self, x: Array) -> Array | None:
         """The outputs that no input reaches."""
