@@ -104,7 +104,7 @@ def localisation(R: Array, mask: Array) -> Localisation:
     inside = kernels.total(lambda h, m: xp.where(m & (h > nothing), h, nothing), lead, heatmap, inside_boxes)
     box = np.broadcast_to(pixels.sum(axis=(-2, -1)), heatmap.shape[:-2])
     image = np.full(box.shape, heatmap.shape[-2] * heatmap.shape[-1])
-    return Localisation(_on_host(inside), _on_host(total), box, image)
+    return Localisation(backend.to_numpy(inside), backend.to_numpy(total), box, image)
 
 
 def uniform(mask: Array) -> Localisation:
@@ -113,10 +113,6 @@ def uniform(mask: Array) -> Localisation:
     box = pixels.sum(axis=(-2, -1))
     image = np.full(box.shape, pixels.shape[-2] * pixels.shape[-1])
     return Localisation(box, image, box, image)
-
-
-def _on_host(sums: Array) -> Numbers:
-    return np.asarray(backend.to_numpy(sums) if hasattr(sums, "dtype") else sums)
 
 
 def _heatmap(R: Array, mask: Array) -> Array:

@@ -57,7 +57,7 @@ def forward(rule: Rule, layer: Layer, x: Array, nonneg: bool = False) -> tuple[A
     return elementwise(_sum_of_signs, *layer.separate(z, 2), *bias), z
 
 
-def by_own_weights(rule: Rule, layer: Layer, x: Array, nonneg: bool = False) -> tuple[Array, Array | None]:
+def by_own_weights(rule: Rule, layer: Layer, x: Array, nonneg: bool) -> tuple[Array, Array | None]:
     """The same with Σ_i x_i w_ij + b_j as one sum, whatever the rule.
 
     A y_j that is only rounding is 0 (see `terms.without_rounding`), so that no other layer takes it for a number.

@@ -35,7 +35,8 @@ WITHOUT = ("tests/core/test_gpu.py", "tests/core/test_fuzz.py")
 PROCESSOR = 90.0  # seconds of processor time after which a mutant hangs
 AWAKE = 400.0  # seconds in which both processes could run, after which a mutant waits for ever
 MEMORY = 8 << 30
-PASSED, FAILED, INTERRUPTED, INTERNAL, NO_TESTS = 0, 1, 2, 3, 5  # pytest's; a report of a failure can fail itself
+# pytest's: a report of a failure can fail itself (INTERNAL), and a conftest.py cannot import a broken package (USAGE)
+PASSED, FAILED, INTERRUPTED, INTERNAL, USAGE, NO_TESTS = 0, 1, 2, 3, 4, 5
 
 
 @dataclass
@@ -110,7 +111,7 @@ def run(mutant: Mutant, known: Baseline, budget: float) -> Result:
         code, by = _forked(lambda: _pytest(_Chosen(chosen)), PROCESSOR, AWAKE)
     finally:
         path.write_bytes(original)
-    if code not in (PASSED, FAILED, INTERRUPTED, INTERNAL, NO_TESTS, None):  # 70 is that of `_become`
+    if code not in (PASSED, FAILED, INTERRUPTED, INTERNAL, USAGE, NO_TESTS, None):  # 70 is that of `_become`
         raise RuntimeError(f"pytest ended with {code}; see {CACHE / 'log'}\n{mutant}")
     return Result(
         code != PASSED, by or ("" if code == PASSED else "no test could begin"), time.monotonic() - began, len(chosen)

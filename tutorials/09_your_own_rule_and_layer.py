@@ -144,7 +144,7 @@ assert abs(found[-1].ledger.rounding).max() < 1e-3 * abs(found[-1].ledger.start)
 #
 # A cosine transform takes the rows first, then the columns: $y = D^\top x\, A$. We never make the matrix of $z_{ij}$. The transpose is
 # $x = D\, s\, A^\top$. A rule finds no weights here that it could split, so `effective_rule` says: in proportion, whatever rule is asked
-# for.
+# for. `magnitude` is the sum of $|z_{ij}|$: an output that is far smaller than its summands is only rounding, and counts as 0.
 
 
 # %%
@@ -166,6 +166,9 @@ class Waves(LinearModule):
 
     def effective_rule(self, rule):
         return rule if isinstance(rule, Epsilon) else Z()
+
+    def magnitude(self, x, w):
+        return self._along_both(abs(x), abs(self.down.T), abs(self.across))
 
     def output_shape(self, shape):
         if tuple(shape[-3:-1]) != (self.down.shape[0], self.across.shape[0]):

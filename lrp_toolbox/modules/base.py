@@ -279,7 +279,10 @@ class LinearModule(Layer):
         return None
 
     def magnitude(self, x: Array, w: Any) -> Array:
-        """Σ_i |x_i w_ij|, or a bound on it that broadcasts against `apply(x, w)`: the rounding of this sum is in proportion."""
+        """Σ_i |x_i w_ij|, or a bound on it that broadcasts against `apply(x, w)`: the rounding of this sum is in proportion.
+
+        A layer without w whose connections have both signs has a method of its own.
+        """
         return self.apply(abs(x), w if w is ONE or not hasattr(self.w, "dtype") else Derived(abs, as_weights(w)))
 
     def join(self, arrays: Sequence[Array]) -> Array:

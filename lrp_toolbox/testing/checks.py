@@ -83,6 +83,7 @@ def check_layer(layer: Layer | Pairs, shape: Any = None, *, exact: bool = True, 
     - `forward` is `apply` with the layer's weights, plus b. `apply_T` is the transpose of `apply`, for all weights that a rule
       asks for (w, w.pos, w.neg, w**2, ONE).
     - These weights are what they are derived from, on every connection: w.pos is max(w, 0), ONE is 1 where there is a w.
+    - `magnitude` is Σ_i |x_i w_ij| or more, so that a sum that is only rounding is seen.
     - The fast evaluation of every rule is the plain one, `rules.relprop`.
 
     `shape`: of one input, without leading axes; a tuple of shapes if the layer has several inputs. Or `layer` is a strategy of
@@ -535,12 +536,23 @@ def _derived(rule: Rule, case: Case) -> None:
             _require(matrix, expected, f"the matrix of apply(x, {name}), by unit vectors")
 
 
+def _magnitude(rule: Rule, case: Case) -> None:
+    layer, x, R = _as(case, np.float64)
+    if isinstance(layer, LinearModule):
+        x = layer.trace(x).x
+        for name, w in _weights(layer).items():
+            sizes = (abs(x).reshape(-1) @ abs(_matrix(layer, w, x.shape))).reshape(R.shape)
+            said = np.broadcast_to(layer.magnitude(x, w), R.shape)
+            _require(np.minimum(said, sizes), sizes, f"magnitude(x, {name}) is Σ_i |x_i w_ij| or more")
+
+
 _STRUCTURE: dict[str, Property] = {
     "Fractions give Fractions": _exact,
     "leading axes ride along": _leading_axes,
     "forward = apply + b": _forward,
     "apply_T is the transpose of apply": _transposes,
     "derived weights are what they are derived from": _derived,
+    "magnitude is a bound": _magnitude,
     "output_is_nonnegative keeps its promise": _promise,
     "the gradient is that of finite differences": _slope,
     "a relevance of another shape is refused": _relevance_fits,

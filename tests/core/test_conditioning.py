@@ -136,6 +136,21 @@ def test_an_overflow_is_not_taken_for_rounding(rule, b):
     )
 
 
+@pytest.mark.filterwarnings("ignore:overflow")
+def test_nothing_is_rounding_where_its_bound_overflows():
+    """|x| |w| is beyond float32, and z_j is within."""
+    x, w = np.full(2, 2.3e38, np.float32), np.array([[1], [-0.9]], np.float32)
+    e = lrp.explain(lrp.Linear(w), x, None, lrp.Z(), start=np.ones(1, np.float32))
+    np.testing.assert_allclose(e.R, [10, -9], rtol=1e-5)
+
+
+def test_an_eps_that_is_smaller_than_what_can_be_divided_by_is_no_denominator():
+    x, w = np.ones(2, np.float32), np.array([[1], [-1]], np.float32)
+    e = lrp.explain(lrp.Linear(w), x, None, lrp.Epsilon(1e-33), start=np.ones(1, np.float32))
+    np.testing.assert_array_equal(e.R, 0)
+    assert e.ledger.absorbed("zero_denominator") == 1
+
+
 @pytest.mark.parametrize("rule", [lrp.Z(), lrp.AlphaBeta(1), lrp.AlphaBeta(2), lrp.Gamma(0.5)], ids=repr)
 def test_a_large_dense_layer_is_not_copied_to_know_how_large_its_sums_are(rule):
     w = np.random.default_rng(0).standard_normal((6000, 6000), dtype=np.float32)

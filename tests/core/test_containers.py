@@ -1,5 +1,6 @@
 """Graph: shared values, exact relevance, memory, and what it refuses."""
 
+import dataclasses
 import tracemalloc
 
 import numpy as np
@@ -85,6 +86,15 @@ def test_activations_are_freed_when_the_last_reader_is_done():
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 6 * maps.nbytes
+
+
+def test_nodes_and_entries_do_not_change_and_are_compared_as_objects():
+    net = lrp.Sequential(lrp.Linear(np.ones((3, 2))), lrp.ReLU())
+    e = lrp.explain(net, np.ones(3), 0, lrp.Z())
+    for thing in (net.nodes[0], e.ledger.entries[0]):
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            thing.name = "other"
+        assert dataclasses.replace(thing) != thing
 
 
 def test_several_inputs():

@@ -199,6 +199,14 @@ def test_elementwise_keeps_the_order_in_memory(monkeypatch):
     assert cpu.elementwise(np.multiply, factor, maps[..., :1]).flags.c_contiguous
 
 
+def test_pieces_are_neither_large_nor_many():
+    sizes, x = [], np.ones((10, 300, 700))
+    kernels.elementwise(lambda a: (sizes.append(a.size), a)[1], x)
+    assert sum(sizes) == x.size
+    assert max(sizes) <= 2 * cpu.PIECE
+    assert len(sizes) <= 2 * x.size / cpu.PIECE
+
+
 def test_the_number_of_threads_changes_no_sum(monkeypatch):
     """Pieces do not depend on it, and are added up in order."""
     x = np.random.default_rng(0).standard_normal((1, 500, 700)).astype("f4")

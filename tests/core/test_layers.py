@@ -1,5 +1,6 @@
 """Activations, gates, norms and layers that rearrange: forward against SciPy, JAX or NumPy, gradients, relevance, storage."""
 
+import dataclasses
 from fractions import Fraction
 
 import jax
@@ -39,6 +40,7 @@ REARRANGING = {
     lrp.Reshape((6, -1), 3): lambda x: x.reshape(2, 6, 16),
     lrp.Pad(((2, 1), (0, 3)), "reflect"): lambda x: np.pad(x, ((0, 0), (2, 1), (0, 3), (0, 0)), mode="reflect"),
     lrp.Pad(((2, 1), (0, 3)), "edge"): lambda x: np.pad(x, ((0, 0), (2, 1), (0, 3), (0, 0)), mode="edge"),
+    lrp.Pad(((4, 1), (0, 6)), "wrap"): lambda x: np.pad(x, ((0, 0), (4, 1), (0, 6), (0, 0)), mode="wrap"),
 }
 CONSTANT = lrp.Pad(1, "constant", 2.5)
 NORMS = [
@@ -63,6 +65,29 @@ def test_forward_is_that_of_a_library(layer, xp):
     for x in (X, abs(X)):
         if layer.output_is_nonnegative(bool((x >= 0).all())):
             assert (layer.forward(x) >= 0).all()
+
+
+@pytest.mark.parametrize("mode", ["zeros", "reflect", "edge", "wrap"])
+def test_borders_around_sequences_and_volumes_are_those_of_numpy(mode, xp):
+    of_numpy = "constant" if mode == "zeros" else mode
+    for layer, border in (
+        (lrp.Pad1D((2, 1), mode), [(2, 1)]),
+        (lrp.Pad3D(((1, 0), 2, (0, 3)), mode), [(1, 0), (2, 2), (0, 3)]),
+    ):
+        x = np.random.default_rng(0).standard_normal((2, *(3, 4, 5)[-len(border) :], 2))
+        expected = np.pad(x, [(0, 0), *border, (0, 0)], mode=of_numpy)
+        np.testing.assert_array_equal(lrp.to_numpy(layer.forward(xp.asarray(x))), expected)
+        assert layer.output_shape(x.shape) == expected.shape
+
+
+@pytest.mark.parametrize("layer", [*ACTIVATIONS, *REARRANGING, CONSTANT, *NORMS], ids=named)
+def test_layers_do_not_change_and_are_compared_as_objects(layer):
+    """Two with the same numbers are two places of a net."""
+    layer.forward(X)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        layer.axes = 1
+    assert dataclasses.replace(layer) != layer
+    assert len({layer, dataclasses.replace(layer)}) == 2
 
 
 @pytest.mark.parametrize("layer", ACTIVATIONS, ids=named)
@@ -291,9 +316,15 @@ W4 = np.ones(4)
         (lambda: lrp.GroupNorm(3).forward(X), "groups: 3 groups do not divide 4 channels"),
         (lambda: lrp.GroupNorm(2, np.ones((1, 4))), "w: expected one number for each channel, got shape (1, 4)"),
         (lambda: lrp.InstanceNorm(axes_in=1), "axes_in: expected at least 2, places and channels, got 1"),
-        (lambda: lrp.Pad(1, "mirror"), "mode: expected 'zeros', 'constant', 'reflect' or 'edge', got 'mirror'"),
+        (lambda: lrp.Pad(1, "mirror"), "mode: expected 'zeros', 'constant', 'reflect', 'edge' or 'wrap', got 'mirror'"),
         (lambda: lrp.Pad(1, "edge", 1.0), "value: 1.0 has no meaning with mode='edge'"),
-        (lambda: lrp.Pad(((0, 4), (0, 0)), "reflect").forward(X), "padding: expected less than the map, (4, 6), to reflect it"),
+        (
+            lambda: lrp.Pad(((0, 4), (0, 0)), "reflect").forward(X),
+            "padding: expected at most (3, 5), since the map is (4, 6), got ((0, 4), (0, 0)) with mode='reflect'",
+        ),
+        (lambda: lrp.Pad1D((0, 7), "wrap").forward(X), "padding: expected at most (6,), since the map is (6,), got ((0, 7),)"),
+        (lambda: lrp.Pad1D((0, 7)).forward(W4), "x: Pad1D expects (…, length, channel), got shape (4,)"),
+        (lambda: lrp.Pad3D((1, 1)), "padding: expected an int ≥ 0, or three for (depth, height, width), got (1, 1)"),
         (lambda: lrp.Pad().forward(W4), "x: Pad expects (…, height, width, channel), got shape (4,)"),
         (lambda: lrp.Affine(None), "w: expected w, b or both, got neither"),
         (
@@ -322,9 +353,14 @@ def test_what_just_fits_is_taken():
     np.testing.assert_array_equal(lrp.LayerNorm(b=W4).forward(X), lrp.LayerNorm().forward(X) + 1)
     assert lrp.LayerNorm(eps=0).forward(X).shape == X.shape
     assert lrp.Clip(1, 1).forward(X).max() == 1
+    assert lrp.Clip(-1, 0.5).output_is_nonnegative(True)
+    assert lrp.Clip(-1, 0).output_is_nonnegative(True)
+    assert not lrp.Clip(-1, -0.5).output_is_nonnegative(True)
+    assert lrp.ClippedReLU(0.5).forward(X).max() == 0.5
     exact = integers(np.random.default_rng(0), 3)
     assert (lrp.Clip(-np.inf, np.inf).forward(exact) == exact).all()  # no bound: infinity is no Fraction
     assert lrp.Pad(((0, 3), (0, 5)), "reflect").forward(X).shape == (2, 7, 11, 4)
+    assert lrp.Pad(((0, 4), (6, 6)), "wrap").forward(X).shape == (2, 8, 18, 4)
     assert lrp.Resize(scale=(0.25, 1 / 6)).forward(X).shape == (2, 1, 1, 4)
     assert lrp.Reshape(4).forward(X).shape == X.shape
 

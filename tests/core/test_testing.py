@@ -42,7 +42,8 @@ RATIONAL = [
     lrp.ReLU(), lrp.LeakyReLU(0.1), lrp.PReLU(C), lrp.HardSwish(), lrp.HardSigmoid(), lrp.Clip(-0.5, 1.5), lrp.ClippedReLU(0.5),
     lrp.Identity(), lrp.Dropout(), lrp.Flatten(), lrp.ChannelShuffle(2), lrp.Slice(-1, 1, None, 2), lrp.Transpose((-2, -3, -1)),
     lrp.Reshape((6, -1), 3), lrp.Pad(((2, 1), (0, 3)), "reflect"), lrp.Pad(1, "edge"), lrp.Pad(((1, 0), (2, 1))),
-    lrp.Pad(1, "constant", 2.5), lrp.AdaptiveMaxPool(2), lrp.AdaptiveMaxPool(2, "first"), lrp.MaxPool(None), lrp.AvgPool(None),
+    lrp.Pad(1, "constant", 2.5), lrp.Pad(((3, 1), (0, 4)), "wrap"), lrp.Pad1D((3, 0)), lrp.Pad1D(2, "reflect"),
+    lrp.AdaptiveMaxPool(2), lrp.AdaptiveMaxPool(2, "first"), lrp.MaxPool(None), lrp.AvgPool(None),
 ]  # fmt: skip
 IN_FLOATS = [
     lrp.Tanh(), lrp.Sigmoid(), lrp.SiLU(), lrp.GELU(), lrp.ELU(0.7), lrp.Softplus(), lrp.Mish(), lrp.LRN(3, 0.5, 0.75, 2.0),
@@ -294,6 +295,13 @@ class TakesAnyShape(Dense):
         return (*shape[:-1], self.w.shape[1])
 
 
+class SmallerThanItsSums(Dense):
+    """Inputs and weights that cancel."""
+
+    def magnitude(self, x, w):
+        return abs(self.apply(x, w))
+
+
 class WrongInFloats(Dense):
     def _redistribute(self, trace, R, rule, context):
         return super()._redistribute(trace, R, rule, context) * (1 if R.dtype == object else 1 + 1e-6)
@@ -381,6 +389,7 @@ W, B = testing.to_fractions([[1, -2], [3, 1], [0, 2]]), testing.to_fractions([1,
         (Float64(W, B), "the dtype is kept"),
         (WrongShape(W, B), "output_shape tells the truth"),
         (TakesAnyShape(W, B), "output_shape tells the truth"),
+        (SmallerThanItsSums(W, B), "magnitude is a bound"),
         (WrongInFloats(W, B), "floats agree with Fractions"),
         (Gains(W, B), "the ledger closes"),
         (NotLinear(), "linear in R"),

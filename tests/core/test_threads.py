@@ -255,6 +255,27 @@ def test_one_thread_asked_for_is_one_thread_of_blas(monkeypatch):
     assert all(set(limits) == {1} for limits in seen)
 
 
+def test_one_explanation_and_one_thread_asked_for_is_one_thread_of_blas(monkeypatch):
+    monkeypatch.setenv("LRP_NUM_THREADS", "1")
+    with workers._blas().limit(limits=3), workers.turn():
+        assert set(blas_threads()) == {1}
+
+
+def test_a_kernel_that_begins_beside_a_fork_goes_on_after_it():
+    done = []
+    workers._workers.hold()
+    other = threading.Thread(target=workers.spread, args=(done.append, range(1)), daemon=True)
+    try:
+        other.start()
+        other.join(0.2)
+        assert other.is_alive()
+        assert not done
+    finally:
+        workers._workers.go_on()
+    other.join(20)
+    assert done == [0]
+
+
 FORK_IN_A_KERNEL = """
 import os, sys, threading, time
 from lrp_toolbox.kernels import threads as workers
