@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .composites import POOLING, LayerInfo, layers
-from .kernels.windows import AdaptiveWindows, Windows, as_padding
+from .kernels.windows import AdaptiveWindows, Windows, as_paddings
 from .modules import (
     LRN,
     Conv,
@@ -28,6 +28,7 @@ from .modules import (
     Transpose,
 )
 from .modules.base import Layer, Shape
+from .modules.pad import COPYING
 
 Sizes = tuple[int, ...]  # one number for each axis of places: (height, width)
 
@@ -90,8 +91,9 @@ def _through(layer: Layer, info: LayerInfo, field: Field | None) -> Field | None
         windows = _regular(layer.windows(info.shape), info.shape[-layer.axes : -1])
         return None if windows is None else field.through(windows)
     if isinstance(layer, Pad):
-        # the map mirrored at its edges has inputs outside of the field
-        return None if layer.mode in ("reflect", "edge") else field.through(Windows((1, 1), padding=as_padding(layer.padding)))
+        # a copy has an input outside of the field
+        windows = Windows((1,) * (layer.axes - 1), padding=as_paddings(layer.padding, layer.axes - 1))
+        return None if layer.mode in COPYING else field.through(windows)
     if isinstance(layer, LRN) and layer.region == "within":
         half = layer.size // 2
         return field.through(Windows((layer.size, layer.size), padding=((half, half), (half, half))))

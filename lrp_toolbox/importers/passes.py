@@ -12,12 +12,26 @@ from dataclasses import replace
 import numpy as np
 
 from ..data import Preprocessing
-from ..modules import AvgPool, BatchNorm, Conv, Dropout, Flatten, Identity, MaxPool, Module, Pad, Scale, Sigmoid, SoftMax
+from ..modules import (
+    AvgPool,
+    BatchNorm,
+    Conv,
+    Conv1D,
+    Conv3D,
+    Dropout,
+    Flatten,
+    Identity,
+    MaxPool,
+    Module,
+    Pad,
+    Scale,
+    Sigmoid,
+    SoftMax,
+)
 from .graph import Node
 
 Nodes = Mapping[str, Node]
-Border = tuple[tuple[int, int], tuple[int, int]]  # ((top, bottom), (left, right))
-NO_BORDER: Border = ((0, 0), (0, 0))
+Border = tuple[tuple[int, int], ...]  # (before, after) of each axis of places: ((top, bottom), (left, right))
 
 
 def leading_to(nodes: Nodes, target: str) -> Nodes:
@@ -61,17 +75,18 @@ def absorb_padding(nodes: Nodes) -> Nodes:
         known = [nonnegative.get(name, False) for name in node.inputs]
         given = tuple(known) if node.module.several_inputs else known[0]
         nonnegative[node.name] = node.module.output_is_nonnegative(given)
-        middle, border = inside.get(node.inputs[0], (node.inputs[0], NO_BORDER))
+        middle, border = inside.get(node.inputs[0], (node.inputs[0], None))
         if isinstance(node.module, Pad) and node.module.mode == "zeros":
-            inside[node.name] = middle, plus(border, node.module.padding)  # type: ignore[arg-type]
-        padded = _padded(node.module, border, known[0]) if node.inputs[0] in inside else None
+            own: Border = node.module.padding  # type: ignore[assignment]
+            inside[node.name] = middle, plus(border, own) if border else own
+        padded = _padded(node.module, border, known[0]) if border else None
         found[node.name] = node if padded is None else replace(node, inputs=(middle,), module=padded)
     return found
 
 
 def _padded(module: Module, border: Border, nonnegative: bool) -> Module | None:
     """The layer with `border` as further padding; None if that is not the same."""
-    if isinstance(module, Conv):
+    if isinstance(module, (Conv, Conv1D, Conv3D)):
         return replace(module, padding=plus(border, module.padding))  # type: ignore[arg-type]
     if not isinstance(module, (MaxPool, AvgPool)) or module.kernel is None or module.ceil_mode:
         return None
@@ -80,14 +95,13 @@ def _padded(module: Module, border: Border, nonnegative: bool) -> Module | None:
         return None
     if isinstance(module, MaxPool):
         return replace(module, padding=total) if nonnegative else None
-    same = module.count_include_pad or module.padding == NO_BORDER
+    same = module.count_include_pad or not any(map(any, module.padding))  # type: ignore[arg-type]
     return replace(module, padding=total, count_include_pad=True) if same else None
 
 
 def plus(a: Border, b: Border) -> Border:
     """Two borders, one around the other."""
-    rows, columns = ((p[0] + q[0], p[1] + q[1]) for p, q in zip(a, b, strict=True))
-    return rows, columns
+    return tuple((p[0] + q[0], p[1] + q[1]) for p, q in zip(a, b, strict=True))
 
 
 def fuse_normalisation(nodes: Nodes, target: str) -> Nodes:

@@ -28,7 +28,7 @@ from .elementwise import (
 from .fuse import fuse
 from .linear import BatchNorm, Conv, Linear, Scale
 from .norms import GroupNorm, InstanceNorm, LayerNorm
-from .pad import Pad
+from .pad import Pad, Pad1D, Pad3D
 from .pooling import (
     AdaptiveAvgPool,
     AdaptiveMaxPool,
@@ -90,6 +90,8 @@ __all__ = [
     "Node",
     "PReLU",
     "Pad",
+    "Pad1D",
+    "Pad3D",
     "ReLU",
     "ReduceSum",
     "Reshape",

@@ -289,7 +289,8 @@ def test_relu6_passes_positive_gradients_through_its_open_part(relu6):
 RECTIFIED = {"ReLU", "ClippedReLU"}
 ORDINARY = {  # rectified gradients are ordinary gradients there
     *("Linear", "Conv", "Conv1D", "Conv3D", "ConvTranspose", "Scale", "BatchNorm", "Affine", "Sum", "Concatenation"),
-    *("AvgPool", "AvgPool1D", "AvgPool3D", "SumPool", "AdaptiveAvgPool", "Mean", "ReduceSum", "Resize", "Pad"),
+    *("AvgPool", "AvgPool1D", "AvgPool3D", "SumPool", "AdaptiveAvgPool", "Mean", "ReduceSum", "Resize"),
+    *("Pad", "Pad1D", "Pad3D"),
     *("MaxPool", "MaxPool1D", "MaxPool3D", "AdaptiveMaxPool"),
     *("Flatten", "Reshape", "Transpose", "Slice", "ChannelShuffle", "Identity", "Dropout"),
 }

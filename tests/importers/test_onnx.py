@@ -271,6 +271,100 @@ def test_signals_and_volumes_have_their_channels_last():
         assert kinds(net) == [f"Conv{places}D", f"MaxPool{places}D", f"AvgPool{places}D", "Flatten"]
 
 
+def test_a_net_for_signals():
+    """Causal borders, steps back up to the length, the maximum over time."""
+    rng = np.random.default_rng(0)
+    nodes = [
+        ("Pad", ["x", "before"], ["a"]),
+        ("Conv", ["a", "w"], ["b"], {"dilations": [2]}),
+        ("Relu", ["b"], ["c"]),
+        ("MaxPool", ["c"], ["d"], {"kernel_shape": [2], "strides": [2]}),
+        ("ConvTranspose", ["d", "v", "v0"], ["e"], {"strides": [2], "group": 2, "pads": [1, 0], "output_padding": [1]}),
+        ("Pad", ["e", "around"], ["f"], {"mode": "reflect"}),
+        ("ReduceMax", ["f"], ["g"], {"axes": [2], "keepdims": 0}),
+        ("Gemm", ["g", "u"], ["y"]),
+    ]
+    constants = {"before": np.asarray([0, 0, 4, 0, 0, 0]), "around": np.asarray([0, 0, 1, 0, 0, 2])}
+    constants |= {"w": w(rng, 4, 3, 3), "v": w(rng, 4, 3, 3), "v0": w(rng, 6, 1)[:, 0], "u": w(rng, 6, 2)}
+    net = agree(model(nodes, constants, x=("n", 3, 12)), rng.standard_normal((2, 3, 12)))
+    expected = ["Conv1D", "ReLU", "MaxPool1D", "Reshape", "ConvTranspose", "Reshape", "Pad1D", "MaxPool1D", "Flatten", "Linear"]
+    assert kinds(net) == expected
+    e = lrp.explain(net, rng.standard_normal((12, 3)), 0, lrp.lrp_cmp(alpha=2, flat=1))
+    assert closes(e, 1e-12)
+
+
+@pytest.mark.parametrize("axes", [(1,), (2,), (3,), (1, 2), (1, 3), (2, 3), (1, 2, 3)])
+@pytest.mark.parametrize("keep", [0, 1])
+def test_a_maximum_over_any_axes(axes, keep):
+    x = np.random.default_rng(0).standard_normal((2, 3, 4, 5))
+    nodes = [("Sigmoid", ["x"], ["a"]), ("ReduceMax", ["a"], ["b"], {"axes": list(axes), "keepdims": keep})]
+    ends = [[("Neg", ["b"], ["y"])], [("Flatten", ["b"], ["y"])]]
+    if keep:
+        ends.append([("Mul", ["x", "b"], ["y"])])
+    if keep and axes == (1,):
+        ends.append([("Concat", ["x", "b"], ["y"], {"axis": 1})])
+    nets = [agree(model([*nodes, *end], x=x.shape), x) for end in ends]
+    e = lrp.explain(nets[1], np.random.default_rng(1).standard_normal((4, 5, 3)), 0, lrp.uniform(lrp.Z()))
+    assert abs(e.R).max() == abs(e.R).sum() > 0  # the winner takes all
+
+
+@pytest.mark.parametrize(
+    "last", [("Neg", ["b"], ["y"]), ("Relu", ["b"], ["y"]), ("Add", ["b", "c"], ["y"]), ("Add", ["b", "b"], ["y"])]
+)
+def test_one_number_for_each_sample(last):
+    """As nets that end with a squeeze."""
+    rng = np.random.default_rng(0)
+    nodes = [("Flatten", ["x"], ["f"]), ("Gemm", ["f", "w"], ["a"]), ("Squeeze", ["a", "one"], ["b"]), last]
+    constants = {"w": w(rng, 60, 1), "one": np.asarray([1]), "c": np.float32(3)}
+    net = agree(model(nodes, constants, x=("n", 3, 4, 5)), rng.standard_normal((2, 3, 4, 5)))
+    assert lrp.explain(net, rng.standard_normal((2, 4, 5, 3)), 0, lrp.uniform(lrp.Z())).R.shape == (2, 4, 5, 3)
+    mean = ("ReduceMean", ["x"], ["b"], {"axes": [1, 2, 3], "keepdims": 0})
+    agree(model([mean, last], constants, x=("n", 3, 4, 5)), rng.standard_normal((2, 3, 4, 5)))
+
+
+@pytest.mark.parametrize("mode", ["constant", "edge", "reflect", "wrap"])
+@pytest.mark.parametrize("shape", [(2, 3, 6), (2, 3, 6, 5), (2, 3, 4, 6, 5)])
+def test_borders_of_signals_maps_and_volumes(mode, shape):
+    rng = np.random.default_rng(0)
+    places = len(shape) - 2
+    pads = np.asarray([0, 0, *[2, 0, 1][:places], 0, 0, *[1, 3, 0][:places]])
+    nodes = [("Pad", ["x", "pads", "value"], ["a"], {"mode": mode}), ("GlobalAveragePool", ["a"], ["y"])]
+    made = model(nodes, {"pads": pads, "value": np.float32(0.5)}, x=shape, opset=19)
+    made.ir_version = 9
+    assert kinds(agree(made, rng.standard_normal(shape)))[0] == {1: "Pad1D", 2: "Pad", 3: "Pad3D"}[places]
+
+
+def test_a_shortcut_with_fewer_channels_gets_zeros_beside_them():
+    """As in residual networks for CIFAR, whose shortcuts have no weights."""
+    rng = np.random.default_rng(0)
+    nodes = [
+        ("Conv", ["x", "w"], ["a"], {"pads": [1] * 4, "strides": [2, 2]}),
+        ("Slice", ["x", "start", "end", "axes", "steps"], ["b"]),
+        ("Pad", ["b", "pads"], ["c"]),
+        ("Add", ["a", "c"], ["d"]),
+        ("Flatten", ["d"], ["y"]),
+    ]
+    constants = {"w": w(rng, 6, 3, 3, 3), "pads": np.asarray([0, 1, 0, 0, 0, 2, 0, 0]), "start": np.asarray([0, 0])}
+    constants |= {"end": np.asarray([99, 99]), "axes": np.asarray([2, 3]), "steps": np.asarray([2, 2])}
+    net = agree(model(nodes, constants), rng.standard_normal((2, 3, 8, 8)))
+    assert "Pad3D" in kinds(net)
+    assert closes(lrp.explain(net, rng.standard_normal((8, 8, 3)), 5, lrp.uniform(lrp.Epsilon(1e-3))), 1e-12)
+    batch = np.asarray([1, 0, 0, 0, 0, 0, 0, 0])
+    refused(model([("Pad", ["x", "pads"], ["y"])], {"pads": batch}), "a border around places or channels")
+
+
+@pytest.mark.parametrize("places", [[2, 1, 0], [0, 2], [1, 1, 0, 2], [-1, 0]])
+def test_channels_in_another_order(places):
+    """As nets that turn RGB into BGR themselves."""
+    x = np.random.default_rng(0).standard_normal((2, 3, 4, 5))
+    nodes = [("Gather", ["x", "places"], ["a"], {"axis": 1}), ("Relu", ["a"], ["y"])]
+    agree(model(nodes, {"places": np.asarray(places)}, x=x.shape), x)
+    turned = [("Slice", ["x", "start", "end", "axes", "steps"], ["a"]), ("Relu", ["a"], ["y"])]
+    for step in (-1, -2):
+        parts = {"start": [-1, -2], "end": [-(2**31), -4], "axes": [1, 2], "steps": [step, -1]}
+        agree(model(turned, {name: np.asarray(part) for name, part in parts.items()}, x=x.shape), x)
+
+
 def test_tokens_go_through_dense_layers_and_norms():
     rng = np.random.default_rng(0)
     nodes = [
@@ -343,6 +437,7 @@ def test_activations_that_are_written_out():
         "three": 3,
         "zero": 0,
         "six": 6,
+        "twenty": 20,
         "k": 0.044715,
         "root": (2 / np.pi) ** 0.5,
     }
@@ -363,9 +458,14 @@ def test_activations_that_are_written_out():
         "HardSwish ": [*clip, ("Div", ["b", "six"], ["d"]), ("Mul", ["x", "d"], ["y"])],
         "HardSwish  ": [*clip, ("Mul", ["b", "x"], ["d"]), ("Div", ["d", "six"], ["y"])],
         "Mish": [("Softplus", ["x"], ["a"]), ("Tanh", ["a"], ["b"]), ("Mul", ["x", "b"], ["y"])],
+        "Softplus": [("Softplus", ["x"], ["a"]), ("Greater", ["x", "twenty"], ["b"]), ("Where", ["b", "x", "a"], ["y"])],
     }
     for name, nodes in forms.items():
         assert kinds(agree(model(nodes, constants, x=(2, 5)), x)) == [name.strip()]
+    steep = [("Mul", ["x", "three"], ["a"]), ("Softplus", ["a"], ["b"]), ("Div", ["b", "three"], ["c"])]
+    steep += [("Greater", ["a", "twenty"], ["d"]), ("Where", ["d", "x", "c"], ["y"])]
+    assert kinds(agree(model(steep, constants, x=(2, 5)), x)) == ["Scale", "Softplus", "Scale"]
+    refused(model(steep, constants | {"twenty": np.float32(2)}, x=(2, 5)), r"\(Greater\)")  # too soon: another function
     steep = [("Mul", ["s", "x"], ["a"]), ("Sigmoid", ["a"], ["b"]), ("Mul", ["x", "b"], ["y"])]
     assert kinds(agree(model(steep, constants, x=(2, 5)), x)) == ["Scale", "SiLU", "Scale"]
     of_product = [("Relu", ["x"], ["r"]), ("Sigmoid", ["x"], ["z"]), ("Mul", ["r", "z"], ["t"]), ("Sigmoid", ["t"], ["u"])]

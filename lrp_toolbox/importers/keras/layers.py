@@ -45,7 +45,7 @@ from ...modules import (
 )
 from ...modules.base import Shape
 from ..draft import Draft, Value
-from ..passes import NO_BORDER, Border
+from ..passes import Border
 from .config import LayerConfig, layer_config
 from .files import Arrays
 
@@ -122,7 +122,7 @@ def _border(layer: LayerConfig, shape: Shape, kernel: Shape, stride: Shape, dila
     if padding not in ("valid", "same"):
         layer.refuse("padding", "'valid' or 'same'")
     if padding == "valid":
-        return NO_BORDER
+        return ((0, 0),) * len(kernel)
     spans = [d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True)]
     missing = [max(0, (-(-n // s) - 1) * s + span - n) for n, s, span in zip(shape[:2], stride, spans, strict=True)]
     rows, columns = ((n // 2, n - n // 2) for n in missing)

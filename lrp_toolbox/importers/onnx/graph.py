@@ -170,6 +170,8 @@ class Call:
         layout = x.layout
         if layout.one_by_one:
             return x
+        if not layout.features:  # one number for each sample: an axis of its own
+            return self.arrange(x, ((),))
         plain = layout.in_order(layout.features)
         return self.arrange(x, plain if len(layout.features) < 2 or layout.same_numbers(plain) else layout.channels_last)
 

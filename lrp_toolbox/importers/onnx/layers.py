@@ -11,7 +11,7 @@ import numpy as np
 
 from ... import modules as m
 from ...backend import Array
-from ...modules import BatchNorm, Concatenation, Conv, Linear, Module, Pad, Scale, Sum
+from ...modules import BatchNorm, Concatenation, Conv, Linear, Module, Pad, Pad1D, Pad3D, Scale, Sum
 from ...modules.base import Shape
 from .constants import axes_of, axis_of, slices, squeezed, target_shape, unsqueezed, whole_numbers
 from .file import UnsupportedError
@@ -20,6 +20,7 @@ from .layout import Layout
 
 Border = tuple[tuple[int, int], ...]
 MAX_WINDOW = 1 << 16  # places that a kernel, stride or border spans
+MAX_PIECES = 64  # of an axis, put together in another order
 
 # ---- Windows ---------------------------------------------------------------------------------------------------------
 
@@ -105,8 +106,8 @@ def _conv_transpose(call: Call) -> Signal:
     x = call.channels_last(call.signal())
     w, b = call.required(1, "W"), call.weights(2, "B")
     places = w.ndim - 2
-    if places != 2 or len(_places(x)) != 2:
-        call.refuse("2 axes of places", places)
+    if places not in (1, 2) or len(_places(x)) != places:
+        call.refuse("1 or 2 axes of places", places)
     kernel = _sizes(call, "kernel_shape", places, w.shape[2:])
     stride, dilation = _sizes(call, "strides", places), _sizes(call, "dilations", places)
     extra = _sizes(call, "output_padding", places, (0,) * places, least=0)
@@ -128,10 +129,25 @@ def _conv_transpose(call: Call) -> Signal:
         border = tuple(halves if auto != "SAME_LOWER" else [(after, before) for before, after in halves])
     if kernel != w.shape[2:]:
         call.refuse(f"a kernel as the weights {w.shape} have", kernel)
-    groups = call.number("group", 1)
-    w = np.ascontiguousarray(w.transpose(2, 3, 0, 1))
-    module = m.ConvTranspose(w, b, stride=stride, padding=border, output_padding=extra, dilation=dilation, groups=groups)
-    return call.add(module, x, _after(x, module))
+    one = 2 - places  # a sequence is a map of height 1
+    w = np.ascontiguousarray(w.reshape(*w.shape[:2], *[1] * one, *kernel).transpose(2, 3, 0, 1))
+    module = m.ConvTranspose(
+        w,
+        b,
+        stride=(*[1] * one, *stride),
+        padding=(*[(0, 0)] * one, *border),
+        output_padding=(*[0] * one, *extra),
+        dilation=(*[1] * one, *dilation),
+        groups=call.number("group", 1),
+    )
+    if not one:
+        return call.add(module, x, _after(x, module))
+    first, axis = x.layout.features
+    lifted = call.arrange(x, ((), *x.layout.ours))
+    _, length, channels = module.output_shape(lifted.layout.our_shape)
+    layout = x.layout.resized({first: channels, axis: length})
+    y = call.add(module, lifted, layout.with_ours(((), *layout.ours)))
+    return call.arrange(y, layout.ours)
 
 
 def _max_pool(call: Call) -> Signal:
@@ -698,11 +714,12 @@ def _cut(call: Call, x: Signal, axis: int, start: int, stop: int, step: int = 1)
     if axis == x.layout.samples:
         call.refuse("slices of axes other than that of samples", axis)
     count = len(range(start, stop, step))
-    if count < 1 or step < 1:
-        call.refuse("a slice that goes forward and is not empty", (start, stop, step))
-    if count == x.layout.shape[axis]:
+    if count < 1:
+        call.refuse("a slice that is not empty", (start, stop, step))
+    if count == x.layout.shape[axis] and step > 0:
         return x
-    return call.add(m.Slice(x.layout.position(axis), start, stop, step), x, x.layout.resized({axis: count}))
+    module = m.Slice(x.layout.position(axis), start, stop if stop >= 0 else None, step)
+    return call.add(module, x, x.layout.resized({axis: count}))
 
 
 def _slice(call: Call) -> Signal:
@@ -730,16 +747,24 @@ def _split(call: Call) -> list[Value]:
 
 
 def _gather(call: Call) -> Signal:
-    """One place of an axis, or neighbouring ones."""
+    """Some places of an axis: neighbours by one slice, others by several."""
     x, indices = call.separate(call.signal()), call.constant(1, "indices")
     axis = axis_of(call.number("axis", 0), x.layout.rank)
     if indices is None or indices.ndim > 1 or indices.size == 0:
         call.refuse("indices of one axis", None if indices is None else f"shape {indices.shape}")
     n = x.layout.shape[axis]
     found = [k + n if k < 0 else k for k in whole_numbers(indices, "indices")]
-    if not all(0 <= k < n for k in found) or found != list(range(found[0], found[0] + len(found))):
-        call.refuse(f"neighbouring indices from 0 to {n - 1}", found)
-    y = _cut(call, x, axis, found[0], found[-1] + 1)
+    if not all(0 <= k < n for k in found):
+        call.refuse(f"indices from {-n} to {n - 1}", found)
+    starts = [k for k, place in enumerate(found) if k == 0 or place != found[k - 1] + 1]
+    if len(starts) > MAX_PIECES:
+        call.refuse(f"indices that make at most {MAX_PIECES} slices", f"{len(starts)} slices")
+    runs = [found[a:b] for a, b in zip(starts, [*starts[1:], len(found)], strict=True)]
+    pieces = [_cut(call, x, axis, run[0], run[-1] + 1) for run in runs]
+    if len(pieces) == 1:
+        [y] = pieces
+    else:
+        y = call.add(Concatenation(x.layout.position(axis)), pieces, x.layout.resized({axis: len(found)}))
     if indices.ndim == 1:
         return y
     return relabelled(call, y, squeezed(y.layout.shape, [axis]))
@@ -760,7 +785,7 @@ def _reduce(kind: str) -> Converter:
             pool = POOLS[kind][len(gone) - 1](None)  # (sample, height, width, channel)
             y = call.add(pool, x, layout.resized(dict.fromkeys(gone, 1)))
         elif kind == "Max":
-            call.refuse("a maximum over height and width", f"over axes {gone} of {layout.shape}")
+            y = _maximum_over(call, x, gone)
         else:
             x = call.separate(x)
             positions = tuple(sorted(x.layout.position(axis) for axis in gone))
@@ -771,6 +796,17 @@ def _reduce(kind: str) -> Converter:
         return y if call.number("keepdims", 1) else relabelled(call, y, squeezed(y.layout.shape, gone))
 
     return convert
+
+
+def _maximum_over(call: Call, x: Signal, gone: Sequence[int]) -> Signal:
+    """The maximum over any axes, which stay as axes of size 1: they are the places of a sequence, the others its channels."""
+    layout = x.layout
+    over, rest = (
+        tuple(f for axis in layout.features if (axis in gone) == which for f in layout.groups[axis]) for which in (True, False)
+    )
+    x = call.arrange(x, (over, rest))
+    sizes = tuple(1 if f in over else n for f, n in enumerate(layout.sizes))
+    return call.add(m.MaxPool1D(None), x, Layout(sizes, layout.counts, (over, rest), layout.samples, layout.batch))
 
 
 def _pad(call: Call) -> Signal:
@@ -784,21 +820,24 @@ def _pad(call: Call) -> Signal:
     moved = {a: pair for a, pair in by_axis.items() if pair != (0, 0)}
     if not moved:
         return x
+    if x.layout.samples in moved:
+        call.refuse("a border around places or channels", f"pads {pads} on {x.layout.shape}")
     x = call.separate(x)
-    if not set(moved) <= set(x.layout.order[-3:-1]):
+    if not set(moved) <= set(x.layout.order[:-1]) and x.layout.samples == 0:
         x = call.channels_last(x)
-    places = x.layout.order[-3:-1]
-    if len(x.layout.order) != 3 or not set(moved) <= set(places):
-        call.refuse("a border around height and width", f"pads {pads} on {x.layout.shape}")
+    places, ours = x.layout.order[:-1], x.layout.ours
+    if not set(moved) <= set(places):  # channels become places, too
+        places, ours = x.layout.order, (*ours, ())
+    kind = _of_places(call, len(places), Pad1D, Pad, Pad3D)
     border = tuple(moved.get(a, (0, 0)) for a in places)
     if mode == "constant":
-        module = Pad(border, "constant", value) if value else Pad(border)
-    elif mode == "edge" or mode == "reflect":
-        module = Pad(border, mode)  # type: ignore[arg-type]
+        module = kind(border, "constant", value) if value else kind(border)
+    elif mode in ("edge", "reflect", "wrap"):
+        module = kind(border, mode)
     else:
-        call.refuse("mode as constant, edge or reflect", mode)
-    sizes = {a: x.layout.shape[a] + sum(pair) for a, pair in zip(places, border, strict=True)}
-    return call.add(module, x, x.layout.resized(sizes))
+        call.refuse("mode as constant, edge, reflect or wrap", mode)
+    layout = x.layout.resized({a: x.layout.shape[a] + sum(pair) for a, pair in moved.items()})
+    return call.add(module, call.arrange(x, ours), layout.with_ours(ours if len(ours) > len(layout.ours) else layout.ours))
 
 
 ROUNDINGS = ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil")

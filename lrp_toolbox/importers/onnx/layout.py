@@ -200,9 +200,9 @@ class Layout:
         """The inverse of `to_ours`."""
         lead = () if self.samples is None else a.shape[:1]
         order = self._full_order
-        a = a.reshape(*lead, *(self.sizes[f] for f in order))
+        a = a.reshape((*lead, *(self.sizes[f] for f in order)))
         a = a.transpose(*range(len(lead)), *(len(lead) + order.index(f) for f in range(len(order))))
-        a = a.reshape(*lead, *(n for axis, n in enumerate(self.shape) if axis != self.samples))
+        a = a.reshape((*lead, *(n for axis, n in enumerate(self.shape) if axis != self.samples)))
         return a if self.samples is None else np.moveaxis(a, 0, self.samples)
 
     @property

@@ -1,4 +1,4 @@
-"""Functions that a file writes out as several nodes: GELU, SiLU, HardSwish, Mish, and layer normalisation.
+"""Functions that a file writes out as several nodes: GELU, SiLU, HardSwish, Mish, Softplus, and layer normalisation.
 
 And a view of PyTorch's memory, which its exporter writes out as a gather.
 """
@@ -242,8 +242,36 @@ def view(walk: Walk, node: OnnxNode) -> Signal | None:
     return relabelled(Call(walk, node, (x,)), x, places.shape)
 
 
+def softplus(walk: Walk, node: OnnxNode) -> Signal | None:
+    """log(1 + exp(β x)) / β, or x where β x is above a bound: PyTorch's Softplus.
+
+    Above the bound both are alike to the precision of a file in float32, so that it is one function everywhere.
+    """
+    if len(node.inputs) != 3:
+        return None
+    test, x, bent = node.inputs
+    greater = walk.makers.get(test)
+    factor, name = _times(walk, bent)
+    soft, signal = walk.makers.get(name), walk.values.get(bent)
+    if greater is None or greater.op != "Greater" or soft is None or soft.op != "Softplus" or not isinstance(signal, Signal):
+        return None
+    scaled, bound = greater.inputs
+    (beta, inner), (one, same) = _times(walk, scaled), _times(walk, x)
+    limit = _number(walk, bound)
+    if soft.inputs != (scaled,) and list(soft.inputs) != [scaled]:
+        return None
+    if inner != same or not _is(factor * beta, one) or limit is None or math.exp(-limit) > 1e-7 * limit:
+        return None
+    return signal
+
+
 def of_two(walk: Walk, node: OnnxNode) -> Signal | None:
     return product(walk, node) or quotient(walk, node)
 
 
-PATTERNS: Mapping[str, Callable[[Walk, OnnxNode], Signal | None]] = {"Mul": of_two, "Div": of_two, "Gather": view}
+PATTERNS: Mapping[str, Callable[[Walk, OnnxNode], Signal | None]] = {
+    "Mul": of_two,
+    "Div": of_two,
+    "Where": softplus,
+    "Gather": view,
+}
