@@ -359,6 +359,10 @@ def test_channels_in_another_order(places):
     x = np.random.default_rng(0).standard_normal((2, 3, 4, 5))
     nodes = [("Gather", ["x", "places"], ["a"], {"axis": 1}), ("Relu", ["a"], ["y"])]
     agree(model(nodes, {"places": np.asarray(places)}, x=x.shape), x)
+    around = {"perm": [1, 0, 2, 3]}  # as PyTorch's newer exporter writes it
+    nodes = [("Transpose", ["x"], ["a"], around), ("GatherND", ["a", "places"], ["b"]), ("Transpose", ["b"], ["y"], around)]
+    agree(model(nodes, {"places": np.asarray(places)[:, None]}, x=x.shape), x)
+    refused(model([("GatherND", ["x", "places"], ["y"])], {"places": np.zeros((3, 2), int)}, x=x.shape), "indices of one axis")
     turned = [("Slice", ["x", "start", "end", "axes", "steps"], ["a"]), ("Relu", ["a"], ["y"])]
     for step in (-1, -2):
         parts = {"start": [-1, -2], "end": [-(2**31), -4], "axes": [1, 2], "steps": [step, -1]}

@@ -43,6 +43,8 @@ REFUSED = {  # names of their tests, as patterns, and why they are refused
     "test_clip_min_greater_than_max": "a lower bound above the upper one",
     "test_convtranspose_3d": "transposed convolutions have one or two axes of places here",
     "test_gather_2d_indices": "places of several axes at once",
+    "test_gathernd_example_float32": "places of several axes at once",
+    "test_gathernd_example_int32*": INTEGERS,
     "test_reduce_max_bool_inputs": "truth values",
     "test_gemm_default_matrix_bias": "a bias that differs between samples",
     "test_gemm_transposeA": "samples that become features",
@@ -68,7 +70,7 @@ REFUSED = {  # names of their tests, as patterns, and why they are refused
     "test_shape*": SHAPE,
     "test_size*": SHAPE,
 }
-WITHOUT = {"LogSoftmax", "Shape", "Size", "Upsample"}  # no test of theirs passes, or there is none
+WITHOUT = {"GatherND", "LogSoftmax", "Shape", "Size", "Upsample"}  # no test of theirs passes, or there is none
 
 
 def _theirs():

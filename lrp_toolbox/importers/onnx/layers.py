@@ -747,11 +747,25 @@ def _split(call: Call) -> list[Value]:
 
 
 def _gather(call: Call) -> Signal:
-    """Some places of an axis: neighbours by one slice, others by several."""
+    """Some places of an axis."""
     x, indices = call.separate(call.signal()), call.constant(1, "indices")
     axis = axis_of(call.number("axis", 0), x.layout.rank)
     if indices is None or indices.ndim > 1 or indices.size == 0:
         call.refuse("indices of one axis", None if indices is None else f"shape {indices.shape}")
+    y = _taken(call, x, axis, indices)
+    return y if indices.ndim == 1 else relabelled(call, y, squeezed(y.layout.shape, [axis]))
+
+
+def _gather_nd(call: Call) -> Signal:
+    """Some places of the first axis."""
+    x, indices = call.separate(call.signal()), call.constant(1, "indices")
+    if indices is None or indices.ndim != 2 or indices.shape[1] != 1 or indices.size == 0 or call.number("batch_dims", 0):
+        call.refuse("indices of one axis", None if indices is None else f"shape {indices.shape}")
+    return _taken(call, x, 0, indices)
+
+
+def _taken(call: Call, x: Signal, axis: int, indices: Array) -> Signal:
+    """These places of an axis: neighbours by one slice, others by several."""
     n = x.layout.shape[axis]
     found = [k + n if k < 0 else k for k in whole_numbers(indices, "indices")]
     if not all(0 <= k < n for k in found):
@@ -762,12 +776,8 @@ def _gather(call: Call) -> Signal:
     runs = [found[a:b] for a, b in zip(starts, [*starts[1:], len(found)], strict=True)]
     pieces = [_cut(call, x, axis, run[0], run[-1] + 1) for run in runs]
     if len(pieces) == 1:
-        [y] = pieces
-    else:
-        y = call.add(Concatenation(x.layout.position(axis)), pieces, x.layout.resized({axis: len(found)}))
-    if indices.ndim == 1:
-        return y
-    return relabelled(call, y, squeezed(y.layout.shape, [axis]))
+        return pieces[0]
+    return call.add(Concatenation(x.layout.position(axis)), pieces, x.layout.resized({axis: len(found)}))
 
 
 def _reduce(kind: str) -> Converter:
@@ -938,6 +948,7 @@ LAYERS: Mapping[str, Converter] = {
     "Split": _split,
     "Slice": _slice,
     "Gather": _gather,
+    "GatherND": _gather_nd,
     "Pad": _pad,
     "Resize": _resize,
     "Upsample": _resize,
