@@ -27,8 +27,13 @@ from .__main__ import ROOT, machine
 
 TARGET = 50_000, 64  # images and cores of the estimate
 NOW, BEFORE = "now", "before"
-ONE, TWO, DASK = "one process, one thread", "two processes, one thread each", "Dask, two workers, one thread each"
-WAYS = {ONE: 1, "one process, two threads": 1, TWO: 2, DASK: 1}  # each: --workers
+TWO = "two processes, one thread each"
+WAYS = {  # each: --workers, LRP_NUM_THREADS (which the processes share), and whether the work is done on Dask
+    "one process, one thread": (1, 1, False),
+    "one process, two threads": (1, 2, False),
+    TWO: (2, 2, False),
+    "Dask, two workers, one thread each": (1, 1, True),
+}
 
 
 @contextmanager
@@ -42,17 +47,18 @@ def scheduler() -> Iterator[str]:
 
 def seconds(checkout: Path, way: str, data: Path, images: int) -> float:
     """For `images` images, without start-up and report."""
-    own = {"PYTHONPATH": str(checkout), "LRP_NUM_THREADS": "1" if way in (ONE, DASK) else "2"}
+    workers, threads, on_dask = WAYS[way]
+    own = {"PYTHONPATH": str(checkout), "LRP_NUM_THREADS": str(threads)}
     with tempfile.TemporaryDirectory() as out:
         command = [sys.executable, "-m", "lrp_toolbox", "experiment", "table1", "--dataset", "voc", "--data", str(data)]
-        command += ["--limit", str(images), "--examples", "1", "--out", out, "--workers", str(WAYS[way])]
+        command += ["--limit", str(images), "--examples", "1", "--out", out, "--workers", str(workers)]
 
         def timed(*more: str) -> float:
             begun = time.perf_counter()
             subprocess.run([*command, *more], cwd=checkout, env={**os.environ, **own}, check=True, capture_output=True)
             return time.perf_counter() - begun
 
-        if way != DASK:
+        if not on_dask:
             return timed() - timed()
         os.environ |= own  # its workers inherit them
         with scheduler() as address:
