@@ -12,6 +12,7 @@ import platform
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import (
     FIRST_COMPLETED,
@@ -25,7 +26,7 @@ from concurrent.futures import (
 from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import version
-from multiprocessing import active_children, get_context
+from multiprocessing import active_children, get_context, parent_process
 from pathlib import Path
 from typing import Any
 
@@ -131,9 +132,15 @@ class ThisThread(Executor):
 
 
 def _begin_worker(n: int) -> None:
-    """Use n threads, and leave Ctrl-C to the process that started this one."""
+    """Use n threads, leave Ctrl-C to the process that started this one, and end when it ends, even if it is killed."""
     os.environ["LRP_NUM_THREADS"] = str(n)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with, args=(parent_process(),), daemon=True).start()
+
+
+def _end_with(parent: Any) -> None:
+    parent.join()
+    os._exit(1)
 
 
 @contextmanager

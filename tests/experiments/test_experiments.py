@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from html.parser import HTMLParser
 
 import numpy as np
@@ -613,6 +613,21 @@ def test_ctrl_c_ends_at_once(tiny, whole, tmp_path, workers):
     assert count(file) == 6
     assert main(arguments(tiny, tmp_path)) == 0
     assert_same(rows_of(experiment(tiny, tmp_path)), whole)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_processes_end_with_the_one_that_started_them(tiny, tmp_path, number):
+    """As a batch system ends a job."""
+    endless = SLOW_COMMAND.replace("Slowly", "Endlessly")
+    command = [sys.executable, "-c", endless, *arguments(tiny, tmp_path, "--workers", "2")]
+    with subprocess.Popen(command, env=ENVIRONMENT, start_new_session=True, stderr=subprocess.PIPE) as process:
+        try:
+            until(lambda: count(tmp_path / "localisation.sqlite") >= 6 or process.poll() is not None)
+            process.send_signal(number)
+            process.communicate(timeout=20)  # workers that lived on would hold the pipe open
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 # ---- The command -----------------------------------------------------------------------------------------------------
