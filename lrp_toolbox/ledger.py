@@ -123,7 +123,7 @@ class Ledger:
         columns = ("arriving", "passed", *REASONS, "rounding")
         rows: list[tuple[str, ...]] = [("layer", "rule", *(TITLES.get(column, column) for column in columns))]
         for entry in self.entries:
-            if entry.rule not in ("=", *TIES):
+            if entry.rule not in ("=", *TIES) or np.any(backend.to_numpy(entry.absorbed) != 0):
                 rows.append((entry.name, entry.rule, *(amount(getattr(entry, column)) for column in columns)))
         taken = [amount(self.absorbed(reason)) for reason in REASONS]
         rows.append(("total", "", amount(self.start), amount(self.end), *taken, amount(self.rounding)))

@@ -99,6 +99,9 @@ def test_the_ledger_prints_and_can_be_looked_up():
         "padding",
         "rounding",
     ]
+    padded = lrp.Sequential(lrp.Pad(1), lrp.ReLU(), lrp.Conv(integers(rng, 2, 2, 1, 1)), lrp.Flatten())
+    lines = str(lrp.explain(padded, integers(rng, 2, 2, 1), 0, lrp.Flat()).ledger).splitlines()
+    assert [line.split()[0] for line in lines] == ["layer", "conv1", "pad1", "total"]  # what loses relevance has a row
     with pytest.raises(KeyError, match="no layer 'x' in this ledger; there are linear2, relu1, linear1"):
         e.ledger.entry("x")
     with pytest.raises(ValueError, match="reason: expected one of bias, eps, zero_denominator, padding, got 'gone'"):
