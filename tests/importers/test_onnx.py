@@ -16,7 +16,7 @@ from hypothesis import assume, given  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 from onnx_files import model, onnxruntime, save  # noqa: E402
-from support import closes, rngs, run  # noqa: E402
+from support import blocks, closes, rngs, run  # noqa: E402
 
 import lrp_toolbox as lrp  # noqa: E402
 from lrp_toolbox.importers.onnx import read_net, read_onnx  # noqa: E402
@@ -291,6 +291,29 @@ def test_a_net_for_signals():
     assert kinds(net) == expected
     e = lrp.explain(net, rng.standard_normal((12, 3)), 0, lrp.lrp_cmp(alpha=2, flat=1))
     assert closes(e, 1e-12)
+
+
+def test_the_page_s_code_for_signals(tmp_path, monkeypatch, capsys):
+    rng = np.random.default_rng(0)
+    nodes = [
+        ("Pad", ["x", "before"], ["a"]),
+        ("Conv", ["a", "w"], ["b"]),
+        ("Relu", ["b"], ["c"]),
+        ("GlobalAveragePool", ["c"], ["d"]),
+        ("Flatten", ["d"], ["e"]),
+        ("Gemm", ["e", "u"], ["y"]),
+    ]
+    constants = {"before": np.asarray([0, 0, 2, 0, 0, 0]), "w": w(rng, 4, 2, 3), "u": w(rng, 4, 3)}
+    save(tmp_path, model(nodes, constants, x=("n", 2, 30)), "ecg.onnx")
+    monkeypatch.chdir(tmp_path)
+    page = (ROOT / "docs" / "howto" / "onnx.md").read_text(encoding="utf-8")
+    [code] = [block for block in blocks(page) if "ecg.onnx" in block]
+    known = {"recordings": rng.standard_normal((5, 2, 30)).astype(np.float32)}
+    exec(code, known)
+    assert known["relevance"].shape == known["recordings"].shape
+    absorbed = sum(known["e"].ledger.absorbed(reason) for reason in ("bias", "eps", "zero_denominator", "padding"))
+    np.testing.assert_allclose(known["relevance"].sum(axis=(1, 2)) + absorbed, known["e"].ledger.start, rtol=1e-4)
+    assert "total" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("axes", [(1,), (2,), (3,), (1, 2), (1, 3), (2, 3), (1, 2, 3)])
