@@ -12,11 +12,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from fractions import Fraction
 from functools import partial
-from time import monotonic
 from typing import Any
 
 import numpy as np
-from hypothesis import HealthCheck, Phase, Verbosity, given, settings
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn, SearchStrategy
 
@@ -28,11 +26,10 @@ from ..ledger import REASONS, Ledger, Recorder
 from ..modules.base import Layer, LinearModule, Shape
 from ..rules import RULES, AlphaBeta, Flat, Rule, WSquare, ZBox, relprop
 from ..terms import ZERO, Bias, Input, Part, Weight
+from .search import Found, Property, each, require, search_for
 from .strategies import WEIGHTED, Case, cases, inputs, layers, rules, to_fractions
 
 Pairs = SearchStrategy[tuple[Any, Shape]]
-
-_SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
 
 
 def check_rule(
@@ -66,7 +63,7 @@ def check_rule(
     if not isinstance(rule, (Rule, SearchStrategy)):
         raise TypeError(f"rule: expected a rule, or a strategy of rules, got {rule!r}")
     name, drawn_rules = (f"check_rule({rule})", st.just(rule)) if isinstance(rule, Rule) else ("check_rule", rule)
-    _search(name, _FIRST | _RELEVANCE | own, drawn_rules, drawn, max_examples)
+    search_for(name, _FIRST | _RELEVANCE | own, drawn_rules, drawn, max_examples)
 
 
 def check_layer(layer: Layer | Pairs, shape: Any = None, *, exact: bool = True, max_examples: int = 20) -> None:
@@ -98,7 +95,7 @@ def check_layer(layer: Layer | Pairs, shape: Any = None, *, exact: bool = True, 
         raise TypeError("shape: expected the shape of an input beside a layer, and none beside a strategy")
     pairs = layer if isinstance(layer, SearchStrategy) else st.just((layer, shape))
     name = f"check_layer({type(layer).__name__})" if isinstance(layer, Layer) else "check_layer"
-    _search(
+    search_for(
         name,
         {"output_shape tells the truth": _shapes} | _FIRST | _STRUCTURE | _RELEVANCE,
         rules(*RULES),
@@ -107,102 +104,7 @@ def check_layer(layer: Layer | Pairs, shape: Any = None, *, exact: bool = True, 
     )
 
 
-SIMPLIFY = 3  # seconds that are spent on a simpler counterexample
-
-
-# ---- The search ------------------------------------------------------------------------------------------------------
-
-Property = Callable[[Rule, Case], None]
-
-
-def _search(
-    name: str, properties: dict[str, Property], rule: SearchStrategy[Rule], drawn: SearchStrategy[Case], max_examples: int
-) -> None:
-    """Look for a counterexample to each property, one after the other."""
-    quiet = settings(
-        max_examples=max_examples,
-        derandomize=True,
-        database=None,
-        deadline=None,
-        report_multiple_bugs=False,
-        verbosity=Verbosity.quiet,  # the message says all
-        phases=(Phase.generate, Phase.shrink),
-        suppress_health_check=_SLOW,
-    )
-    for title, holds in properties.items():
-        _seek(f"{name}: {title}", holds, quiet, given(rule, drawn))
-
-
-def _seek(about: str, holds: Property, quiet: settings, numbers_drawn: Callable[[Property], Callable[[], None]]) -> None:
-    known: dict[str, Exception] = {}  # the counterexamples so far, of which the simplest is looked for
-    until = math.inf
-
-    @quiet
-    @numbers_drawn
-    def search(rule: Rule, case: Case) -> None:
-        nonlocal until
-        if known:
-            again = known.get(_described(rule, case))
-            if again is not None:
-                raise again
-            if monotonic() > until:
-                return
-        before = Case(case.module.map(np.copy), _each(np.copy, case.x), np.copy(case.R))
-        try:
-            holds(rule, case)
-        except Exception as error:
-            numbers = _described(rule, before)
-            if isinstance(error, _Found):
-                found: Exception = AssertionError(f"{about}: this does not hold for\n{numbers}  {error}")
-            else:
-                error.add_note(f"{about}: while this was checked, for\n{numbers}")
-                found = error
-            known[numbers] = found
-            until = min(until, monotonic() + SIMPLIFY)
-            raise found from None
-
-    search()
-
-
-class _Found(Exception):  # noqa: N818  # it is no error of ours
-    """A counterexample."""
-
-
-def _require(found: Any, expected: Any, what: str, tolerance: float | None = None) -> None:
-    """That both are equal; of floats, to a tolerance, by default 1e-9 of the largest number."""
-    pairs = zip(found, expected, strict=True) if isinstance(expected, tuple) else [(found, expected)]
-    for a, b in pairs:
-        a, b = np.asarray(a), np.asarray(b)
-        if a.shape != b.shape or not _equal(a, b, tolerance):
-            raise _Found(f"{what}\n  expected {_text(b)}\n  got      {_text(a)}")
-
-
-def _equal(a: Array, b: Array, tolerance: float | None) -> bool:
-    if b.dtype == object:
-        return bool(np.all(a == b))
-    if tolerance is None:
-        tolerance = 1e-9 * max(float(np.max(abs(b), initial=0)), 1.0)
-    return bool(np.all(abs(a - b) <= tolerance))
-
-
-def _described(rule: Rule, case: Case) -> str:
-    layer = case.module
-    lines = [f"  rule  = {rule}", f"  layer = {layer}"]
-    lines += [f"    {name} = {_text(a)}" for name, a in layer.own_parameters().items()]
-    xs = case.x if isinstance(case.x, tuple) else (case.x,)
-    return "\n".join([*lines, *(f"  x = {_text(x)}" for x in xs), f"  R = {_text(case.R)}\n"])
-
-
-def _text(a: Any) -> str:
-    return np.array2string(np.asarray(a), separator=", ", formatter={"all": str}).replace("\n", "\n    ")
-
-
 # ---- Numbers ---------------------------------------------------------------------------------------------------------
-
-
-def _each(f: Callable[..., Any], *values: Any) -> Any:
-    """f of arrays, or of each of the arrays of several inputs."""
-    return tuple(f(*parts) for parts in zip(*values, strict=True)) if isinstance(values[0], tuple) else f(*values)
 
 
 def _as(case: Case, dtype: Any) -> Case:
@@ -211,7 +113,7 @@ def _as(case: Case, dtype: Any) -> Case:
     def convert(a: Array) -> Array:
         return to_fractions(a) if dtype is object else a.astype(dtype)
 
-    return Case(case.module.map(convert), _each(convert, case.x), convert(case.R))
+    return Case(case.module.map(convert), each(convert, case.x), convert(case.R))
 
 
 @st.composite
@@ -230,7 +132,7 @@ def _flip(a: Array) -> Array:
 
 def _two_of(case: Case) -> tuple[list[Any], list[Array]]:
     """x and another input in the same range; R and another relevance."""
-    return [case.x, _each(lambda a: np.minimum(a, _flip(a)), case.x)], [case.R, _flip(case.R) - 1]
+    return [case.x, each(lambda a: np.minimum(a, _flip(a)), case.x)], [case.R, _flip(case.R) - 1]
 
 
 def _back(rule: Rule, layer: Any, x: Any, R: Array, lead: int = 0) -> tuple[Any, Ledger]:
@@ -299,14 +201,14 @@ def _arguments(rule: Rule, case: Case) -> None:
         y = layer.forward(x).copy()
         once, _ = _back(rule, layer, x, R)
         for a, b in zip(arrays, before, strict=True):
-            _require(a, b, "forward or relprop has changed an argument", 0)
-        _require(layer.forward(x), y, "forward, asked again", 0)
-        _require(_back(rule, layer, x, R)[0], once, "R of the inputs, asked again", 0)
+            require(a, b, "forward or relprop has changed an argument", 0)
+        require(layer.forward(x), y, "forward, asked again", 0)
+        require(_back(rule, layer, x, R)[0], once, "R of the inputs, asked again", 0)
 
 
 def _exact(rule: Rule, case: Case) -> None:
     if is_exact(case.R) and not all(isinstance(v, (Fraction, int)) for v in case.module.forward(case.x).flat):
-        raise _Found("forward of Fractions\n  expected Fractions\n  got      floats: a layer that needs them takes exact=False")
+        raise Found("forward of Fractions\n  expected Fractions\n  got      floats: a layer that needs them takes exact=False")
 
 
 def _dtype(rule: Rule, case: Case) -> None:
@@ -317,17 +219,17 @@ def _dtype(rule: Rule, case: Case) -> None:
         for name, value in found.items():
             for a in value if isinstance(value, tuple) else (value,):
                 if a.dtype != dtype:
-                    raise _Found(f"{name}\n  expected {np.dtype(dtype)}\n  got      {a.dtype}")
+                    raise Found(f"{name}\n  expected {np.dtype(dtype)}\n  got      {a.dtype}")
 
 
 def _closes(rule: Rule, case: Case) -> None:
     R_in, ledger = _back(rule, *case)
     if len(ledger) != 1:
-        raise _Found(f"the ledger\n  expected one entry\n  got      {len(ledger)}: relprop has to end with context.close")
+        raise Found(f"the ledger\n  expected one entry\n  got      {len(ledger)}: relprop has to end with context.close")
     parts = R_in if isinstance(R_in, tuple) else (R_in,)
     reached, absorbed = sum(r.sum() for r in parts), _absorbed(ledger)
     size = float(abs(absorbed)) + sum(float(abs(a).sum()) for a in (case.R, *parts))
-    _require(reached + absorbed, case.R.sum(), "Σ R of the inputs + what was absorbed = Σ R of the outputs", 1e-9 * size)
+    require(reached + absorbed, case.R.sum(), "Σ R of the inputs + what was absorbed = Σ R of the outputs", 1e-9 * size)
 
 
 def _fast_is_plain(rule: Rule, case: Case) -> None:
@@ -341,8 +243,8 @@ def _fast_is_plain(rule: Rule, case: Case) -> None:
         for context in (rule, None):
             trace = layer.trace(X, nonneg, context)
             what = f"R of the inputs{', where x ≥ 0 is known' if nonneg else ''}: rules.relprop, and layer.relprop"
-            _require(layer.relprop(trace, R, rule), plain, what)
-            _require(trace.y, y, "trace(x).y is forward(x)")
+            require(layer.relprop(trace, R, rule), plain, what)
+            require(trace.y, y, "trace(x).y is forward(x)")
 
 
 def _floats(rule: Rule, case: Case) -> None:
@@ -356,31 +258,31 @@ def _floats(rule: Rule, case: Case) -> None:
         tolerance = 40 * float(np.finfo(dtype).eps) * size
         if not math.isfinite(size):
             return
-        expected = _each(lambda a, dtype=dtype: a.astype(dtype), exact)
-        _require(_back(rule, *there)[0], expected, f"R of the inputs in {np.dtype(dtype)}", tolerance)
+        expected = each(lambda a, dtype=dtype: a.astype(dtype), exact)
+        require(_back(rule, *there)[0], expected, f"R of the inputs in {np.dtype(dtype)}", tolerance)
         effective = _effective(rule, layer)
         if effective is not None:
-            _require(relprop(effective, *there), expected, f"rules.relprop in {np.dtype(dtype)}", tolerance)
+            require(relprop(effective, *there), expected, f"rules.relprop in {np.dtype(dtype)}", tolerance)
 
 
 def _as_one(rule: Rule, case: Case, samples: int, targets: int) -> None:
     """(sample, target, …) at once is each of them alone; and so is the ledger."""
     layer = case.module
     xs, Rs = (both[:n] for both, n in zip(_two_of(case), (samples, targets), strict=True))
-    X = _each(lambda *several: np.stack(several)[:, None], *xs)
+    X = each(lambda *several: np.stack(several)[:, None], *xs)
     R_in, ledger = _back(rule, layer, X, np.stack([np.stack(Rs)] * samples), lead=2)
     for n, x in enumerate(xs):
         for t, R in enumerate(Rs):
             alone, own = _back(rule, layer, x, R)
-            _require(_each(lambda a, at=(n, t): a[at], R_in), alone, f"R of the inputs of sample {n}, target {t}")
-            _require(_absorbed(ledger[n, t]), _absorbed(own), f"what was absorbed of sample {n}, target {t}")
+            require(each(lambda a, at=(n, t): a[at], R_in), alone, f"R of the inputs of sample {n}, target {t}")
+            require(_absorbed(ledger[n, t]), _absorbed(own), f"what was absorbed of sample {n}, target {t}")
 
 
 def _linear(rule: Rule, case: Case) -> None:
     layer, x, _ = case
     R, S = _two_of(case)[1]
     one, other, both = (_back(rule, layer, x, r)[0] for r in (R, S, 2 * R - 3 * S))
-    _require(both, _each(lambda a, b: 2 * a - 3 * b, one, other), "R_in(2 R − 3 S) = 2 R_in(R) − 3 R_in(S)")
+    require(both, each(lambda a, b: 2 * a - 3 * b, one, other), "R_in(2 R − 3 S) = 2 R_in(R) − 3 R_in(S)")
 
 
 _FIRST: dict[str, Property] = {"arguments are unchanged": _arguments, "the dtype is kept": _dtype}
@@ -405,7 +307,7 @@ def _unit(scale: bool | None, rule: Rule, case: Case) -> None:
     c = Fraction(7, 3)
     scaled = layer if layer.b is None else dataclasses.replace(layer, b=c * layer.b)
     what = f"R of the inputs for {c} x and {c} b (scale=False for a rule that has a number in the unit of x)"
-    _require(_back(rule, scaled, c * x, R)[0], _back(rule, layer, x, R)[0], what)
+    require(_back(rule, scaled, c * x, R)[0], _back(rule, layer, x, R)[0], what)
 
 
 def _explain(rule: Rule, case: Case) -> None:
@@ -414,7 +316,7 @@ def _explain(rule: Rule, case: Case) -> None:
     xs, Rs = map(np.stack, _two_of(case))
     e = explain(layer, xs, None, rule, start=np.stack([Rs, Rs]))
     for n, t in ((0, 1), (1, 0)):
-        _require(e.R[n, t], _back(rule, layer, xs[n], Rs[t])[0], f"explain(…).R of sample {n}, target {t}")
+        require(e.R[n, t], _back(rule, layer, xs[n], Rs[t])[0], f"explain(…).R of sample {n}, target {t}")
 
 
 # ---- What holds for every layer --------------------------------------------------------------------------------------
@@ -436,7 +338,7 @@ def _shapes(rule: Rule, case: Case) -> None:
                     done = layer.forward(np.zeros(wrong, x.dtype) + x.dtype.type(0)).shape
                 if said != done:
                     answers = ["ValueError" if shape is None else str(shape) for shape in (said, done)]
-                    raise _Found(f"an x of shape {wrong}\n  output_shape says {answers[0]}\n  forward gives     {answers[1]}")
+                    raise Found(f"an x of shape {wrong}\n  output_shape says {answers[0]}\n  forward gives     {answers[1]}")
 
 
 def _relevance_fits(rule: Rule, case: Case) -> None:
@@ -446,52 +348,52 @@ def _relevance_fits(rule: Rule, case: Case) -> None:
         found = layer.relprop(layer.trace(x), wrong, rule)
     except ValueError:
         return
-    raise _Found(f"relprop with an R of shape {wrong.shape}\n  expected ValueError\n  got      {found}")
+    raise Found(f"relprop with an R of shape {wrong.shape}\n  expected ValueError\n  got      {found}")
 
 
 def _require_shape(a: Array, shape: Shape, what: str) -> None:
     if tuple(a.shape) != tuple(shape):
-        raise _Found(f"the shape of {what}\n  expected {tuple(shape)}\n  got      {tuple(a.shape)}")
+        raise Found(f"the shape of {what}\n  expected {tuple(shape)}\n  got      {tuple(a.shape)}")
 
 
 def _leading_axes(rule: Rule, case: Case) -> None:
     layer, (xs, gs) = case.module, _two_of(case)
-    X = _each(lambda *several: np.stack(several)[:, None], *xs)
+    X = each(lambda *several: np.stack(several)[:, None], *xs)
     y, gradient = layer.forward(X), layer.gradient(layer.trace(X), np.stack([np.stack(gs)] * 2))
     for n, x in enumerate(xs):
-        _require(y[n, 0], layer.forward(x), f"forward of sample {n}")
+        require(y[n, 0], layer.forward(x), f"forward of sample {n}")
         for t, g in enumerate(gs):
             alone = layer.gradient(layer.trace(x), g)
-            _require(_each(lambda a, at=(n, t): a[at], gradient), alone, f"the gradient of sample {n}, target {t}")
+            require(each(lambda a, at=(n, t): a[at], gradient), alone, f"the gradient of sample {n}, target {t}")
 
 
 def _promise(rule: Rule, case: Case) -> None:
     layer = case.module
     for known in (False, True):
-        x = _each(positive_part, case.x) if known else case.x
+        x = each(positive_part, case.x) if known else case.x
         if layer.output_is_nonnegative((known,) * len(x) if isinstance(x, tuple) else known):
             y = layer.forward(x)
-            _require(y, positive_part(y), f"output_is_nonnegative({known}) promises y ≥ 0")
+            require(y, positive_part(y), f"output_is_nonnegative({known}) promises y ≥ 0")
 
 
 def _slope(rule: Rule, case: Case) -> None:
     """At a point without ties and corners; of a kinked function, one step of 1e-6 seldom crosses a corner."""
     layer, rng, h = _as(case, np.float64).module, np.random.default_rng(0), 1e-6
-    x, direction = (_each(lambda a: rng.standard_normal(a.shape), case.x) for _ in range(2))
+    x, direction = (each(lambda a: rng.standard_normal(a.shape), case.x) for _ in range(2))
     g = rng.standard_normal(case.R.shape)
-    ahead, behind = (layer.forward(_each(lambda a, d, h=h: a + h * d, x, direction)) for h in (h, -h))
+    ahead, behind = (layer.forward(each(lambda a, d, h=h: a + h * d, x, direction)) for h in (h, -h))
     back = layer.gradient(layer.trace(x), g)
-    products = _each(lambda a, d: (a * d).sum(), back, direction)
+    products = each(lambda a, d: (a * d).sum(), back, direction)
     found = sum(products) if isinstance(products, tuple) else products
     size = float(abs(g).sum() * (1 + abs(ahead).max()))
-    _require(found, (g * (ahead - behind)).sum() / (2 * h), "g · ∂y/∂x along a direction, by finite differences", 1e-6 * size)
+    require(found, (g * (ahead - behind)).sum() / (2 * h), "g · ∂y/∂x along a direction, by finite differences", 1e-6 * size)
 
 
 def _forward(rule: Rule, case: Case) -> None:
     layer, x, _ = case
     if isinstance(layer, LinearModule):
         y = layer.apply(layer.trace(x).x, layer.w)
-        _require(layer.forward(x), y if layer.b is None else y + layer.b, "forward(x) = apply(x, w) + b")
+        require(layer.forward(x), y if layer.b is None else y + layer.b, "forward(x) = apply(x, w) + b")
 
 
 _DERIVED: dict[str, tuple[Rule, Callable[[Weight], Weight], Callable[[Array], Array]]] = {
@@ -520,7 +422,7 @@ def _transposes(rule: Rule, case: Case) -> None:
             y, back = layer.apply(x, w), layer.apply_T(R, w, x.shape)
             _require_shape(back, x.shape, f"apply_T(s, {name}, shape)")
             what = f"⟨x, apply_T(s, {name})⟩ = ⟨apply(x, {name}), s⟩ for s = R"
-            _require((x * back).sum(), (y * R).sum(), what, 1e-9 * float(abs(x * back).sum() + abs(y * R).sum()))
+            require((x * back).sum(), (y * R).sum(), what, 1e-9 * float(abs(x * back).sum() + abs(y * R).sum()))
 
 
 def _derived(rule: Rule, case: Case) -> None:
@@ -533,7 +435,7 @@ def _derived(rule: Rule, case: Case) -> None:
                 expected = np.maximum((matrix != 0) * 1.0, matrices["w"] != 0)
             else:
                 expected = _DERIVED[name][2](matrices["w"]) if name in _DERIVED else matrix
-            _require(matrix, expected, f"the matrix of apply(x, {name}), by unit vectors")
+            require(matrix, expected, f"the matrix of apply(x, {name}), by unit vectors")
 
 
 def _magnitude(rule: Rule, case: Case) -> None:
@@ -543,7 +445,7 @@ def _magnitude(rule: Rule, case: Case) -> None:
         for name, w in _weights(layer).items():
             sizes = (abs(x).reshape(-1) @ abs(_matrix(layer, w, x.shape))).reshape(R.shape)
             said = np.broadcast_to(layer.magnitude(x, w), R.shape)
-            _require(np.minimum(said, sizes), sizes, f"magnitude(x, {name}) is Σ_i |x_i w_ij| or more")
+            require(np.minimum(said, sizes), sizes, f"magnitude(x, {name}) is Σ_i |x_i w_ij| or more")
 
 
 _STRUCTURE: dict[str, Property] = {
