@@ -17,6 +17,10 @@ jax.config.update("jax_enable_x64", True)
 X = np.random.default_rng(0).standard_normal((2, 4, 6, 4)) * 2
 
 ACTIVATIONS = {  # layer: the same by a library
+    lrp.ReLU(): lambda x: np.maximum(x, 0),
+    lrp.LeakyReLU(0.1): lambda x: np.where(x > 0, x, 0.1 * x),
+    lrp.ClippedReLU(1.5): lambda x: np.clip(x, 0, 1.5),
+    lrp.Tanh(): np.tanh,
     lrp.Sigmoid(): scipy.special.expit,
     lrp.SiLU(): jax.nn.silu,
     lrp.GELU(): lambda x: jax.nn.gelu(x, approximate=False),

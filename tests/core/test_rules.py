@@ -223,6 +223,8 @@ def test_bias_is_absorbed_in_two_halves_and_not_twice():
     x, R = np.ones(2), np.ones(1)
     np.testing.assert_array_equal(layer.relprop_alphabeta(x, R, alpha=1), [1.0, 0.0])
     np.testing.assert_array_equal(layer.relprop_alphabeta(x, R, alpha=2), [2.0, -0.5])
+    positive = lrp.Linear(np.ones((2, 1)))  # nothing has the weight β: without renormalising, α R arrives
+    np.testing.assert_array_equal(positive.relprop_alphabeta(np.ones(2), np.ones(1)), [1.0, 1.0])
 
 
 def test_negative_inputs_count_by_the_sign_of_the_product():

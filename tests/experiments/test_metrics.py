@@ -155,6 +155,13 @@ def test_samples_and_targets_ride_along(case, rng):
             np.testing.assert_array_equal(own.mu_w[n, t], localisation(R[n, t], masks[n, t]).mu_w)
 
 
+def test_what_was_measured_does_not_change():
+    found = uniform(np.eye(3, dtype=bool))
+    assert found.mu == 1 / 3
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        found.box = 0
+
+
 def test_a_heatmap_is_relevance_with_its_channels_summed():
     rng = np.random.default_rng(0)
     R, mask = rng.standard_normal((4, 6, 5, 3)), rng.random((6, 5)) < 0.5
