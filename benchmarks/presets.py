@@ -3,10 +3,10 @@
     benchmarks/setup.sh             makes the environment of Zennit, once
     python -m benchmarks.presets    prints max |R − R of Zennit| / max |R| for each preset
 
-Two nets: one like VGG (convolutions, ReLU, max-pooling, dense layers, all with biases), and the same with BatchNorm behind
-each convolution, which both tools fuse into it. Zennit's stabiliser is set to what we do: nothing is added to a denominator,
-and what is divided by 0 is 0. ε of the ε-rule is 1e-6 in both. Zennit has no composite `deep_taylor`: it is put together from
-Zennit's own rules there.
+Four nets: one like VGG (convolutions, ReLU, max-pooling, dense layers, all with biases); the same with BatchNorm behind
+each convolution, which both tools fuse into it; and the first over sequences and over volumes. Zennit's stabiliser is set to
+what we do: nothing is added to a denominator, and what is divided by 0 is 0. ε of the ε-rule is 1e-6 in both. Zennit has no
+composite `deep_taylor`: it is put together from Zennit's own rules there.
 """
 
 from __future__ import annotations
@@ -26,27 +26,29 @@ ROOT = Path(__file__).resolve().parent.parent
 PEER = ROOT / ".cache" / "peers" / "torch" / "bin" / "python"
 SPECS = [*PRESETS, "excitation_backprop:bias=ignore"]
 WIDTHS = (8, 8, None, 16, 16, None)  # channels of the convolutions; None is a pool
-SIZE, CHANNELS, CLASSES, SAMPLES = 16, 3, 5, 8
+CHANNELS, CLASSES, SAMPLES = 3, 5, 8
+KINDS = {1: (64, lrp.Conv1D, lrp.MaxPool1D), 2: (16, lrp.Conv, lrp.MaxPool), 3: (8, lrp.Conv3D, lrp.MaxPool3D)}
+"""For each number of axes of places: the size of each axis, and the layers."""
 LOW, HIGH = -2.0, 3.0
 
 
-def random_net(rng: np.random.Generator, norm: bool) -> tuple[lrp.Module, dict[str, np.ndarray]]:
+def random_net(rng: np.random.Generator, places: int, norm: bool) -> tuple[lrp.Module, dict[str, np.ndarray]]:
     """Our net, and the arrays of which Zennit's is built: kind and position in each name."""
-    layers, arrays, channels, size = [], {}, CHANNELS, SIZE
+    layers, arrays, channels, (size, conv, pool) = [], {}, CHANNELS, KINDS[places]
 
     def add(kind: str, **of: np.ndarray) -> None:
         arrays.update({f"{len(layers)}.{kind}.{name}": a for name, a in of.items()})
 
     for width in WIDTHS:
         if width is None:
-            arrays[f"{len(layers)}.pool."] = np.zeros(0)
-            layers.append(lrp.MaxPool(2))
+            add("pool", places=np.asarray(places))
+            layers.append(pool(2))
             size //= 2
             continue
-        w = rng.standard_normal((3, 3, channels, width)) * np.sqrt(2 / (9 * channels))
+        w = rng.standard_normal((*[3] * places, channels, width)) * np.sqrt(2 / (3**places * channels))
         b = rng.standard_normal(width) / 4
         add("conv", w=w, b=b)
-        layers.append(lrp.Conv(w, b, padding=1))
+        layers.append(conv(w, b, padding=1))
         if norm:
             mean, var, gamma, beta = (
                 rng.standard_normal(width) / 4,
@@ -59,11 +61,11 @@ def random_net(rng: np.random.Generator, norm: bool) -> tuple[lrp.Module, dict[s
         layers.append(lrp.ReLU())
         channels = width
     arrays[f"{len(layers)}.flatten."] = np.zeros(0)
-    layers.append(lrp.Flatten())
-    features = size * size * channels
+    layers.append(lrp.Flatten(places + 1))
+    features = size**places * channels
     for i, width in enumerate((32, CLASSES)):
         w, b = rng.standard_normal((features, width)) * np.sqrt(2 / features), rng.standard_normal(width) / 4
-        add("dense", w=w, b=b, map=np.array([size, size, channels] if i == 0 else [1, 1, features]))
+        add("dense", w=w, b=b, map=np.array([*[size] * places, channels] if i == 0 else [features]))
         layers.append(lrp.Linear(w, b))
         if i == 0:
             arrays[f"{len(layers)}.relu."] = np.zeros(0)
@@ -78,11 +80,11 @@ class Boxed:
     bounds = LOW, HIGH
 
 
-def difference(seed: int, norm: bool) -> tuple[dict[str, float], float]:
+def difference(seed: int, places: int, norm: bool) -> tuple[dict[str, float], float]:
     """The largest relative difference for each preset, and that of the logits."""
     rng = np.random.default_rng(seed)
-    net, arrays = random_net(rng, norm)
-    x = rng.uniform(LOW, HIGH, (SAMPLES, SIZE, SIZE, CHANNELS))
+    net, arrays = random_net(rng, places, norm)
+    x = rng.uniform(LOW, HIGH, (SAMPLES, *[KINDS[places][0]] * places, CHANNELS))
     with tempfile.TemporaryDirectory() as folder:
         given, found = Path(folder) / "given.npz", Path(folder) / "found.npz"
         np.savez(given, x=x, box=np.array([LOW, HIGH]), **arrays)
@@ -96,7 +98,7 @@ def difference(seed: int, norm: bool) -> tuple[dict[str, float], float]:
 
 def _relative(ours: np.ndarray, theirs: np.ndarray) -> float:
     """The largest of all samples."""
-    axes = (1, 2, 3)
+    axes = tuple(range(1, ours.ndim))
     return float((abs(ours - theirs).max(axis=axes) / abs(ours).max(axis=axes)).max())
 
 
@@ -104,8 +106,8 @@ def main() -> None:
     if not PEER.exists():
         sys.exit(f"{PEER.relative_to(ROOT)}: there is no such file; run benchmarks/setup.sh")
     seeds = range(3)
-    columns = {"VGG-like": False, "with BatchNorm": True}
-    found = {column: [difference(seed, norm) for seed in seeds] for column, norm in columns.items()}
+    columns = {"VGG-like": (2, False), "with BatchNorm": (2, True), "over sequences": (1, False), "over volumes": (3, False)}
+    found = {column: [difference(seed, *kind) for seed in seeds] for column, kind in columns.items()}
     rows = [("max |R − R of Zennit| / max |R|", *columns)]
     for spec in SPECS:
         rows.append((spec, *(f"{max(relative[spec] for relative, _ in found[column]):.1e}" for column in columns)))

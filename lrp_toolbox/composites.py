@@ -235,7 +235,7 @@ class Composite:
     def resolve(self, net: Module, shape: Shape) -> RuleTable:
         """One rule for each layer of `net`, for an x of `shape` (without leading axes).
 
-        Raises ValueError if a name pattern matches no layer, or if a Linear or Conv is left without a rule.
+        Raises ValueError if a name pattern matches no layer, or if a layer with weights is left without a rule.
         """
         found = layers(net, shape)
         for where, _ in self.entries:

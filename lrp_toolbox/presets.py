@@ -7,8 +7,8 @@ A composite that is typed is a spec, NAME or NAME:parameter=value,…
     "epsilon_plus_flat"     a preset
 
 This is the one place where specs are read. `COMPOSITES` says which names there are; a spec may be used wherever a composite
-is expected. The presets go by the type of a layer (Conv or Linear), as Zennit does, and not by `is_dense`. They are what
-Zennit 1.0 computes once its stabiliser is 0; `python -m benchmarks.presets` compares the two.
+is expected. The presets go by the type of a layer (a convolution or Linear), as Zennit does, and not by `is_dense`. They are
+what Zennit 1.0 computes once its stabiliser is 0; `python -m benchmarks.presets` compares the two.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from .backend import Array, Number
-from .composites import WEIGHTED, Composite, First, lrp_cmp, uniform
-from .modules import Conv, Linear
+from .composites import CONVOLUTIONS, WEIGHTED, Composite, First, lrp_cmp, uniform
+from .modules import Linear
 from .rules import RULES, AlphaBeta, BiasPolicy, Epsilon, Flat, Gamma, Rule, ZBox, ZPlus
 
 
@@ -48,7 +48,7 @@ def _unusual(value: Any, usual: Any) -> Any:
 
 def epsilon_plus(eps: Number = 1e-6) -> Composite:
     """z⁺ in convolutions and ε in dense layers."""
-    return _named("epsilon_plus", [(Conv, ZPlus()), (Linear, Epsilon(eps))], eps=_unusual(eps, 1e-6))
+    return _named("epsilon_plus", [(CONVOLUTIONS, ZPlus()), (Linear, Epsilon(eps))], eps=_unusual(eps, 1e-6))
 
 
 def epsilon_plus_flat(eps: Number = 1e-6) -> Composite:
@@ -59,7 +59,7 @@ def epsilon_plus_flat(eps: Number = 1e-6) -> Composite:
 
 def epsilon_alpha2_beta1(eps: Number = 1e-6) -> Composite:
     """αβ with α = 2 in convolutions and ε in dense layers. Others write β = 1 for our β = 1 − α = −1."""
-    return _named("epsilon_alpha2_beta1", [(Conv, AlphaBeta(2)), (Linear, Epsilon(eps))], eps=_unusual(eps, 1e-6))
+    return _named("epsilon_alpha2_beta1", [(CONVOLUTIONS, AlphaBeta(2)), (Linear, Epsilon(eps))], eps=_unusual(eps, 1e-6))
 
 
 def epsilon_alpha2_beta1_flat(eps: Number = 1e-6) -> Composite:
@@ -70,7 +70,7 @@ def epsilon_alpha2_beta1_flat(eps: Number = 1e-6) -> Composite:
 
 def epsilon_gamma_box(low: Any, high: Any, eps: Number = 1e-6, gamma: Number = 0.25) -> Composite:
     """zᴮ in the first layer if that is a convolution, γ in the other convolutions, and ε in dense layers."""
-    entries = [(Linear, Epsilon(eps)), (First(1), ZBox(low, high)), (Conv, Gamma(gamma))]
+    entries = [(Linear, Epsilon(eps)), (First(1), ZBox(low, high)), (CONVOLUTIONS, Gamma(gamma))]
     return _named("epsilon_gamma_box", entries, eps=_unusual(eps, 1e-6), gamma=_unusual(gamma, 0.25))
 
 

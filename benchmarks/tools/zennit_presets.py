@@ -28,18 +28,21 @@ def build(given: dict[str, np.ndarray]) -> nn.Sequential:
 
 def module(kind: str, of: dict[str, np.ndarray]) -> nn.Module:
     if kind == "conv":
-        layer: nn.Module = nn.Conv2d(*of["w"].shape[2:], 3, padding=1)
-        layer.weight, layer.bias = tensor(of["w"].transpose(3, 2, 0, 1)), tensor(of["b"])
+        places = of["w"].ndim - 2
+        layer: nn.Module = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[places - 1](*of["w"].shape[places:], 3, padding=1)
+        layer.weight, layer.bias = tensor(of["w"].transpose(places + 1, places, *range(places))), tensor(of["b"])
     elif kind == "norm":
         layer = nn.BatchNorm2d(of["mean"].size, eps=1e-5, dtype=torch.float64)
         layer.running_mean, layer.running_var = tensor(of["mean"]).data, tensor(of["var"]).data
         layer.weight, layer.bias = tensor(of["gamma"]), tensor(of["beta"])
     elif kind == "dense":  # rows from (height, width, channel) to (channel, height, width)
-        layer = nn.Linear(*of["w"].shape)
-        w = of["w"].reshape(*of["map"], -1).transpose(2, 0, 1, 3).reshape(of["w"].shape)
+        layer, last = nn.Linear(*of["w"].shape), len(of["map"]) - 1
+        w = of["w"].reshape(*of["map"], -1).transpose(last, *range(last), last + 1).reshape(of["w"].shape)
         layer.weight, layer.bias = tensor(w.T), tensor(of["b"])
+    elif kind == "pool":
+        layer = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)[int(of["places"]) - 1](2)
     else:
-        layer = {"relu": nn.ReLU, "flatten": nn.Flatten, "pool": lambda: nn.MaxPool2d(2)}[kind]()
+        layer = {"relu": nn.ReLU, "flatten": nn.Flatten}[kind]()
     return layer
 
 
@@ -58,7 +61,7 @@ def main() -> None:
     with np.load(source) as stored:
         given = dict(stored)
     net = build(given)
-    x = torch.from_numpy(np.ascontiguousarray(given["x"].transpose(0, 3, 1, 2)))
+    x = torch.from_numpy(np.ascontiguousarray(np.moveaxis(given["x"], -1, 1)))
     low, high = (torch.full_like(x[:1], float(bound)) for bound in given["box"])
     found = {"y": net(x).detach().numpy()}
     for spec in specs:
@@ -73,7 +76,7 @@ def main() -> None:
             y = modified(inputs)
             largest, top = y.detach().max(dim=1, keepdim=True)
             [R] = torch.autograd.grad(y, inputs, torch.zeros_like(y).scatter(1, top, largest))
-        found[spec] = R.numpy().transpose(0, 2, 3, 1)
+        found[spec] = np.moveaxis(R.numpy(), 1, -1)
     np.savez(target, **found)
 
 

@@ -13,7 +13,7 @@ from ..attribution import LRP
 from ..attribution.names import METHODS, RULE_NAMES, parameters, parse_method
 from ..composites import POOLING, Composite, First, LayerInfo, RuleTable, Where, is_dense, layers
 from ..io import Model
-from ..modules import BatchNorm, Conv, Scale, Sum
+from ..modules import BatchNorm, Conv, ConvTranspose, Scale, Sum
 from ..render import COLOUR_MAPS, ColourMap
 from ..rules import Flat, Rule, ZBox
 
@@ -65,7 +65,9 @@ class Group:
 
 GROUPS = (
     Group("dense", "Dense layers", "lrp.is_dense", is_dense),
-    Group("conv", "Convolutions", "lrp.Conv", lambda layer: isinstance(layer.module, Conv)),
+    Group(
+        "conv", "Convolutions", "(lrp.Conv, lrp.ConvTranspose)", lambda layer: isinstance(layer.module, (Conv, ConvTranspose))
+    ),
     Group("pooling", "Pooling", "(lrp.MaxPool, lrp.AvgPool, lrp.SumPool)", lambda layer: isinstance(layer.module, POOLING)),
     Group("sum", "Sums and scales", "lrp.Module", lambda layer: isinstance(layer.module, (Sum, Scale, BatchNorm))),
 )
@@ -125,7 +127,9 @@ class Choices:
         self.model = model
         self.layers = layers(model.net, model.preprocessing.shape)
         self.groups = [group for group in GROUPS if any(group_of(layer) is group for layer in self.layers)]
-        convolutions = [layer for layer in self.layers if isinstance(layer.module, Conv) and not is_dense(layer)]
+        convolutions = [
+            layer for layer in self.layers if isinstance(layer.module, (Conv, ConvTranspose)) and not is_dense(layer)
+        ]
         self.depth = max((layer.depth for layer in convolutions), default=0)
         self.rules = {layer.name: self._rules_of(layer) for layer in self.layers}
         self.rules_of_group = {group.name: self._rules_of_group(group) for group in self.groups}

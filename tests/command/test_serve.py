@@ -67,7 +67,7 @@ PHOTO = lrp.read_photo(EXAMPLE)
 
 
 def branching():
-    """A net with both kinds of branches, batch normalisation and average pooling."""
+    """A net with both kinds of branches, batch normalisation, a transposed convolution and average pooling."""
     rng = np.random.default_rng(0)
     w = lambda *shape: rng.normal(size=shape).astype(np.float32)
     one, two = Conv(w(3, 3, 2, 3), w(3), padding=1), Sequential(Conv(w(1, 1, 2, 2), w(2)), ReLU())
@@ -75,7 +75,8 @@ def branching():
     norm = lrp.BatchNorm(w(2), abs(w(2)), w(2), w(2))
     net = Sequential(
         conv=Conv(w(5, 5, 1, 2), w(2), stride=4), norm=norm, relu=ReLU(), fire=Concat(one, two), relu2=ReLU(),
-        residual=residual, pool=lrp.AvgPool(None), flatten=lrp.Flatten(), fc=Linear(w(5, 10), w(10)),
+        residual=residual, up=lrp.ConvTranspose(w(2, 2, 5, 5), w(5), stride=2), relu3=ReLU(),
+        pool=lrp.AvgPool(None), flatten=lrp.Flatten(), fc=Linear(w(5, 10), w(10)),
     )  # fmt: skip
     return lrp.Model("branching", net, tuple("abcdefghij"), lrp.Preprocessing((28, 28), "crop", "L", std=255.0))
 

@@ -89,6 +89,23 @@ def by_hand(rules, x, target):
 
 
 @pytest.mark.parametrize("spec", EXPECTED)
+@pytest.mark.parametrize(
+    ("kind", "places"),
+    [(lrp.Conv1D, 1), (lrp.Conv3D, 3), (lrp.ConvTranspose, 2)],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_a_convolution_is_one_over_any_axes_and_transposed(spec, kind, places):
+    w, shape = integers(RNG, *[2] * places, 2, 2), (*[4] * places, 2)
+    convolutions = lrp.Sequential(conv1=kind(w), relu=lrp.ReLU(), conv2=kind(w), flatten=lrp.Flatten(places + 1))
+    net = lrp.Sequential(**dict(convolutions.items()), fc=lrp.Linear(integers(RNG, *convolutions.output_shape(shape), 2)))
+    rules = parse_composite(spec, Boxed(net)).resolve(net, shape)
+    assert [rules[name].symbol for name in ("conv1", "conv2", "fc")] == [
+        {"alphabeta": "αβ", "zplus": "z⁺", "epsilon": "ε", "flat": "♭", "zbox": "zᴮ", "gamma": "γ"}[rule]
+        for rule, _ in (EXPECTED[spec][0], EXPECTED[spec][1], EXPECTED[spec][3])
+    ]
+
+
+@pytest.mark.parametrize("spec", EXPECTED)
 @pytest.mark.parametrize("target", [0, 1])
 def test_a_preset_is_the_formulas_by_hand(spec, target):
     """With equality, in Fractions."""
