@@ -70,7 +70,9 @@ class GradCAM(Method):
             if is_map[node.name] and node.name != net.output and (_has_conv(node.module) or follows) and net.can_cut(node.name):
                 last = node.name
         if last is None:
-            raise ValueError(f"net: {self.title} uses the last map that a convolution gives, and there is none")
+            raise ValueError(
+                f"net: {self.title} uses the last map (height, width, channel) that a Conv gives, and there is none"
+            )
         return net.cut(last)
 
 

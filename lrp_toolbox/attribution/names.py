@@ -65,9 +65,10 @@ def parse_method(spec: str, model: Model) -> Method:
     read = _read(spec, model)
     given = dict(read.parameters)
     if "patterns" in typed_parameters(read.make):
-        folder = given.get("patterns") or model.folder
+        folder = given.get("patterns") or getattr(model, "folder", None)  # a net alone has none
         if folder is None:
-            raise ValueError(f"method {spec!r}: {model.name} was not read from a folder; give {read.name}:patterns=FOLDER")
+            name = getattr(model, "name", type(model).__name__)
+            raise ValueError(f"method {spec!r}: {name} was not read from a folder; give {read.name}:patterns=FOLDER")
         given["patterns"] = require_patterns(folder)
     return METHODS[read.name](**given)
 

@@ -29,6 +29,7 @@ import numpy as np
 
 from .. import backend
 from ..backend import Array, namespace, to_numpy
+from ..composites import WEIGHTED
 from ..files import new_file, write_text
 from ..inputs import shape_of_one
 from ..io import ModelFormatError, brief, opened_npz, read_arrays, read_json
@@ -68,6 +69,7 @@ class Fit:
             raise ValueError(f"estimator: expected 'relu' or 'linear', got {estimator!r}")
         if windows is not None and (not isinstance(windows, int) or windows < 1):
             raise ValueError(f"windows: expected a number of windows ≥ 1, or None for all, got {windows!r}")
+        _require_kinds(net)
         self.net, self.estimator, self.windows, self.source = fuse(net), estimator, windows, source
         self.images = 0
         self.sums: dict[str, _Sums] = {}
@@ -168,6 +170,13 @@ def _rectified(net: Module) -> set[str]:
 
     net.flow(frozenset(), step)
     return found
+
+
+def _require_kinds(net: Module) -> None:
+    """Raise TypeError if a layer with weights is of a kind that has no patterns here."""
+    for name, layer in net.walk():
+        if isinstance(layer, WEIGHTED) and not isinstance(layer, (Linear, Conv)):
+            raise TypeError(f"net: patterns are of Linear and Conv, and {name or 'it'} is a {type(layer).__name__}")
 
 
 def _layers(net: Module) -> Iterator[tuple[str, Linear | Conv]]:
@@ -322,6 +331,7 @@ class PatternNet(Walk):
         return a
 
     def rewired(self, module: Module) -> Module:
+        _require_kinds(module)
         net, patterns = fuse(module), self._found()
         parameters = net.parameters()
         arrays = patterns.like(parameters[0]) if parameters else {}

@@ -522,7 +522,7 @@ def test_cam_is_the_relevance_of_the_last_maps():
         (lambda: GradCAM()(lrp.Linear(np.ones((2, 2))), np.ones(2), 0), "Grad-CAM needs a net of several layers, got Linear"),
         (
             lambda: GradCAM()(lrp.Sequential(NET["fc"]), np.ones(5), 0),
-            "the last map that a convolution gives, and there is none",
+            "the last map (height, width, channel) that a Conv gives, and there is none",
         ),
         (lambda: GradCAM()(NET[:2], X, 0), "net: expected one number for each class"),
         (lambda: CAM("pool")(NET, X, 0), "CAM is for nets that end in an average over the whole map"),
@@ -626,6 +626,20 @@ def test_digits_leave_residuals_that_are_uncorrelated(lenet, data):
             if name in patterns.arrays:
                 residuals_are_uncorrelated(layer, patterns.arrays[name], before, estimator == "relu" and name != "fc3")
             before = layer.forward(before)
+
+
+@pytest.mark.parametrize(
+    "layer", [lrp.Conv1D(np.ones((2, 1, 3))), lrp.ConvTranspose(np.ones((2, 2, 1, 3))), lrp.Conv3D(np.ones((1, 1, 1, 1, 3)))]
+)
+def test_patterns_are_not_left_out_of_a_layer_that_can_have_none(layer):
+    x = np.ones((*[4] * (layer.axes - 1), 1))
+    net = lrp.Sequential(other=layer, flatten=lrp.Flatten(layer.axes))
+    message = rf"net: patterns are of Linear and Conv, and other is a {type(layer).__name__}"
+    for method in (PatternNet, PatternAttribution):
+        with pytest.raises(TypeError, match=message):
+            method(patterns=PATTERNS)(net, x, 0)
+    with pytest.raises(TypeError, match=message):
+        Fit(net)
 
 
 def test_the_patterns_that_ship_are_those_of_digits(lenet, data):
@@ -1031,4 +1045,6 @@ def test_lrp_begins_with_the_logit_or_with_one():
 def test_a_model_without_a_folder_has_no_patterns_of_its_own(lenet):
     with pytest.raises(ValueError, match="lenet5-mnist was not read from a folder; give patternnet:patterns=FOLDER"):
         parse_method("patternnet", replace(lenet, folder=None))
+    with pytest.raises(ValueError, match="Sequential was not read from a folder; give patternnet:patterns=FOLDER"):
+        parse_method("patternnet", NET)
     assert parse_composite("z", lenet) == lrp.uniform(lrp.Z())
