@@ -17,7 +17,7 @@ from .. import backend, kernels
 from ..backend import Array, namespace
 from ..explain import Targets, explain
 from ..inputs import Classifier, net_and_classes, shape_of_one
-from ..modules import AvgPool, BatchNorm, Conv, Dropout, Flatten, Identity, Linear, Module, ReLU
+from ..modules import AvgPool, BatchNorm, Conv, ConvTranspose, Dropout, Flatten, Identity, Linear, Module, ReLU
 from ..modules.base import Shape
 from ..modules.container import Graph
 from .backward import NO_RULES, Gradient
@@ -109,7 +109,7 @@ def _weighted(g: Array, A: Array) -> Array:
 
 
 def _has_conv(module: Module) -> bool:
-    return any(isinstance(layer, Conv) for _, layer in module.walk())
+    return any(isinstance(layer, (Conv, ConvTranspose)) for _, layer in module.walk())
 
 
 def _scaled_up(maps: Array, shape: Shape) -> Array:

@@ -514,6 +514,17 @@ def test_cam_is_the_relevance_of_the_last_maps():
     assert (R < 0).any()
 
 
+def test_the_last_map_may_be_that_of_a_transposed_convolution():
+    rng = np.random.default_rng(0)
+    layers = {
+        "conv": lrp.Conv(rng.standard_normal((2, 2, 1, 3))),
+        "up": lrp.ConvTranspose(rng.standard_normal((2, 2, 3, 2)), stride=2),
+    }
+    net = lrp.Sequential(**layers, flatten=lrp.Flatten(), fc=lrp.Linear(rng.standard_normal((72, 2))))
+    x = rng.standard_normal((4, 4, 1))
+    np.testing.assert_array_equal(GradCAM()(net, x, 0), GradCAM("up")(net, x, 0))
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
