@@ -127,7 +127,8 @@ class Explanation:
     def figure(self) -> Figure:
         """The picture: a row for each sample and target, the first 12 of them.
 
-        With a photograph it is `render.montage`; without one, heatmaps; for features, bars for those with the largest |R|.
+        With a photograph it is `render.montage`; without one, heatmaps; for features, bars for those with the largest |R|. For
+        signals (place, channel), time goes from left to right, with a line for each channel.
         """
         from . import pictures
 

@@ -35,6 +35,7 @@ STYLE = """<style>
 .lrp .lrp-row { display: flex; flex-wrap: wrap; gap: 14px 22px; align-items: flex-start; margin: 0 0 .3em; }
 .lrp figure { margin: 0; width: min(220px, 50% - 11px); }
 .lrp figure img { width: 100%; box-sizing: border-box; display: block; border: 1px solid rgba(128, 128, 128, .35); }
+.lrp figure.lrp-wide { width: 100%; }
 .lrp figcaption { margin-top: .25em; }
 .lrp .lrp-scroll { overflow-x: auto; max-width: 100%; }
 .lrp table { border-collapse: collapse; margin: .2em 0 .6em; font-variant-numeric: tabular-nums; font-size: 13px; }
@@ -56,8 +57,11 @@ def figure_of(e: Explanation) -> Figure:
     rows = list(islice(e.rows(), MOST))
     if axes_of_one(e) == 1:
         figure = _bars(rows)
+    elif axes_of_one(e) == 2:
+        figure = _signals(rows)
     elif axes_of_one(e) != 3:
-        raise ValueError(f"R: expected (feature) or (height, width, channel) of one input, got {tuple(e.R.shape)} of all")
+        known = "(feature), (place, channel) or (height, width, channel)"
+        raise ValueError(f"R: expected {known} of one input, got {tuple(e.R.shape)} of all")
     elif e.photo is not None:
         titles, maps = [row.title for row in rows], [[row.R] for row in rows]
         return render.montage(e.photo, maps, rows=titles, columns=[e.rules.name], quantile=QUANTILE)
@@ -69,7 +73,7 @@ def figure_of(e: Explanation) -> Figure:
 
 
 def axes_of_one(e: Explanation) -> int:
-    """How many axes one input has: 1 for features, 3 for a map."""
+    """How many axes one input has: 1 for features, 2 for a signal, 3 for a map."""
     return int(e.R.ndim) - int(e.ledger.start.ndim)
 
 
@@ -86,6 +90,25 @@ def _bars(rows: Sequence[Row]) -> Figure:
         ax.spines[["top", "right", "left"]].set_visible(False)
         ax.set_xlabel("relevance", fontsize=8)
     return figure
+
+
+def _signals(rows: Sequence[Row]) -> Figure:
+    """Places from left to right, and a line for each channel."""
+    height = min(3.0, 0.8 + 0.15 * rows[0].R.shape[-1])
+    figure = render.Montage(figsize=(7, 0.6 + height * len(rows)), layout="constrained", dpi=150)
+    for ax, row in zip(figure.subplots(len(rows), 1, squeeze=False)[:, 0], rows, strict=True):
+        ax.imshow(_of_signal(row), aspect="auto", interpolation="nearest")
+        ax.set_title(row.title, fontsize=9)
+        ax.tick_params(labelsize=8)
+        ax.yaxis.get_major_locator().set_params(integer=True)
+        ax.set_ylabel("channel", fontsize=8)
+    ax.set_xlabel("place", fontsize=8)
+    figure.supxlabel(COLOURS, fontsize=7, color="0.4")
+    return figure
+
+
+def _of_signal(row: Row) -> render.Picture:
+    return render.heatmap(to_numpy(row.R).T, quantile=QUANTILE)
 
 
 def _heatmaps(rows: Sequence[Row]) -> Figure:
@@ -130,6 +153,8 @@ def _panels(e: Explanation, rows: Sequence[Row]) -> list[str]:
     axes = axes_of_one(e)
     if axes == 1:
         return [_features(row) for row in rows]
+    if axes == 2:
+        return [_signal(row) for row in rows]
     if axes != 3:
         return [f"<p>R {'×'.join(map(str, e.R.shape))}</p>"]
     if e.photo is None:
@@ -147,6 +172,13 @@ def _figure(picture: render.Picture, caption: str) -> str:
     return (
         f'<figure><img{small} alt="{escape(name, quote=True)}" src="{_png(picture)}"><figcaption>{text}</figcaption></figure>'
     )
+
+
+def _signal(row: Row) -> str:
+    name, caption = escape(row.title.partition("\n")[0], quote=True), escape(row.title).replace("\n", "<br>")
+    style = f"width: 100%; height: {min(200, 40 + 12 * row.R.shape[-1])}px; image-rendering: pixelated"
+    image = f'<img style="{style}" alt="{name}" src="{_png(_of_signal(row))}">'
+    return f'<figure class="lrp-wide">{image}<figcaption>{caption} (a line for each channel)</figcaption></figure>'
 
 
 def _features(row: Row) -> str:

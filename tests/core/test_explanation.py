@@ -327,6 +327,22 @@ def test_the_picture_of_features_has_their_names_and_signs():
         np.testing.assert_allclose([bar.get_width() for bar in ax.patches], R[order])
 
 
+def test_the_picture_of_signals_has_time_from_left_to_right_and_a_line_for_each_channel(tmp_path):
+    net = lrp.Sequential(lrp.Conv1D(RNG.standard_normal((3, 2, 4))), lrp.ReLU(), lrp.MaxPool1D(None), lrp.Flatten(2))
+    e = lrp.explain(net, RNG.standard_normal((3, 20, 2)), [0, 1], lrp.Z())
+    axes = e.figure().axes
+    assert len(axes) == 6
+    for ax, row in zip(axes, e.rows(), strict=True):
+        [image] = ax.images
+        assert image.get_array().shape == (2, 20, 3)
+        np.testing.assert_array_equal(image.get_array(), lrp.render.heatmap(row.R.T, quantile=0.999))
+        assert ax.get_title() == row.title
+    assert e.save(tmp_path / "signals.png").stat().st_size > 1000
+    found = page(e)
+    assert [picture.shape for picture in found.pictures] == [(2, 20, 3)] * 4  # the first four of six
+    assert found.alts == [row.title for row in e.rows()][:4]
+
+
 def test_the_picture_says_how_many_it_leaves_out(lenet):
     x = RNG.uniform(0, 1, (20, 28, 28, 1)).astype("float32")
     figure = lrp.explain(lenet, x).figure()
@@ -358,10 +374,13 @@ def test_show_is_below_the_cell_or_in_a_window(digit, monkeypatch):
 def test_relevance_of_another_shape_has_no_picture():
     e = lrp.explain(lrp.Sequential(lrp.ReLU()), RNG.uniform(1, 2, (2, 3)), None, "z", start=np.ones((2, 3)))
     assert e.figure()
-    maps = dataclasses.replace(e, R=np.ones((2, 4, 5)))
-    with pytest.raises(ValueError, match=r"R: expected \(feature\) or \(height, width, channel\) of one input"):
-        maps.figure()
-    assert "R 2×4×5" in page(maps).words
+    volumes = dataclasses.replace(e, R=np.ones((2, 4, 5, 6, 1)))
+    message = (
+        r"R: expected \(feature\), \(place, channel\) or \(height, width, channel\) of one input, got \(2, 4, 5, 6, 1\) of all"
+    )
+    with pytest.raises(ValueError, match=message):
+        volumes.figure()
+    assert "R 2×4×5×6×1" in page(volumes).words
 
 
 # ---- photographs in --------------------------------------------------------------------------------------------------

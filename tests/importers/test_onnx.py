@@ -314,6 +314,7 @@ def test_the_page_s_code_for_signals(tmp_path, monkeypatch, capsys):
     absorbed = sum(known["e"].ledger.absorbed(reason) for reason in ("bias", "eps", "zero_denominator", "padding"))
     np.testing.assert_allclose(known["relevance"].sum(axis=(1, 2)) + absorbed, known["e"].ledger.start, rtol=1e-4)
     assert "total" in capsys.readouterr().out
+    assert (tmp_path / "ecg.png").is_file()
 
 
 @pytest.mark.parametrize("axes", [(1,), (2,), (3,), (1, 2), (1, 3), (2, 3), (1, 2, 3)])
