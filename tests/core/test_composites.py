@@ -1,5 +1,7 @@
 """Which layer follows which rule: the paper's variants of LRP_CMP, names, positions, and what is refused."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -154,7 +156,7 @@ def test_dense_is_a_role_with_an_override_by_name():
 
 def test_pooling_of_the_whole_map_is_dense():
     """♭ would spread all there is over all places: a map that says nothing, in a net whose classes are told apart below."""
-    for pool in (lrp.AvgPool(None), lrp.MaxPool(None), lrp.AvgPool(4)):
+    for pool in (lrp.AvgPool(None), lrp.MaxPool(None), lrp.AvgPool(4), lrp.AvgPool(5, ceil_mode=True)):  # 5 reaches beyond
         net = lrp.Sequential(
             lrp.Conv(zeros(3, 3, 3, 2), padding=1), lrp.MaxPool(2), lrp.Conv(zeros(1, 1, 2, 3)), pool, lrp.Flatten()
         )
@@ -204,6 +206,8 @@ def test_windows_that_cover_a_small_map_by_chance():
 
 def test_the_context_has_the_rule_of_each_layer_by_name():
     table = lrp.lrp_cmp().resolve(branching(), SHAPE)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        table.name = "other"
     symbols = {name: rule.symbol for name, rule in table.context().rules.items()}
     assert symbols == {
         "stem/a/c": "♭", "stem/a/r": "=", "stem/b": "♭", "stem/concat": "=", "conv": "αβ", "res/main/one": "αβ",

@@ -112,6 +112,8 @@ def test_lrn_by_hand():
     """Two neighbours: s_j = 1 + ½ (1² + 2²) = 3.5 for both, since a window of 3 channels or of 3 × 3 places sees both."""
     x = np.array([[[1.0, 2.0]]])
     np.testing.assert_allclose(lrp.LRN(3, 1.5, 0.5, 1.0).forward(x), x / np.sqrt(3.5))
+    usual = 20 * x[..., ::-1] / (1 + 1e-4 / 5 * 20**2 * (x**2).sum()) ** 0.75  # the numbers of AlexNet
+    np.testing.assert_allclose(lrp.LRN().forward(20 * x[..., ::-1]), usual, rtol=1e-12)
     x = np.array([[[1.0], [2.0]]])
     np.testing.assert_allclose(lrp.LRN(3, 4.5, 0.5, 1.0, "within").forward(x), x / np.sqrt(3.5))
 

@@ -276,6 +276,16 @@ def test_a_kernel_that_begins_beside_a_fork_goes_on_after_it():
     assert done == [0]
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_child_forgets_the_threads_that_it_has_not():
+    workers._workers.pool(1)
+    if (pid := os.fork()) == 0:
+        os._exit(len(workers._workers.pools))
+    assert os.waitpid(pid, 0)[1] == 0
+    assert workers._workers.pools
+
+
 FORK_IN_A_KERNEL = """
 import os, sys, threading, time
 from lrp_toolbox.kernels import threads as workers

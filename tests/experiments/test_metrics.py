@@ -435,6 +435,12 @@ def test_tolerance_is_a_disc(tolerance):
     np.testing.assert_array_equal(pointing_game(points, mask, tolerance), expected)
 
 
+def test_pointing_forgives_fifteen_pixels():
+    """As in Zhang et al. 2018."""
+    mask = np.eye(1, 40, dtype=bool)
+    assert [float(pointing_game(np.eye(1, 40, k), mask)) for k in (0, 15, 16)] == [1, 1, 0]
+
+
 def test_pointing_anywhere_is_chance():
     mask = np.zeros((20, 20), bool)
     mask[5:10, 5:10] = True
