@@ -307,6 +307,13 @@ def test_resize_looks_where_its_coordinates_say(n, m, coordinates, rounding):
     assert list(along_the_rows.forward(ramp.reshape(1, n, 1)).flat) == at
 
 
+def test_flat_through_a_bilinear_resize_counts_the_places_that_are_looked_at():
+    layer, units = lrp.Resize((7, 1), mode="bilinear"), np.eye(3).reshape(3, 3, 1, 1)
+    weights, ones = (layer.apply(units, w).reshape(3, 7) for w in (layer.w, ONE))
+    assert ((weights > 0) & (weights < 1)).any()
+    np.testing.assert_array_equal(ones, weights > 0)
+
+
 BASES = (lrp.modules.base.Layer, lrp.LinearModule)
 PUBLIC = [vars(lrp.modules)[name] for name in lrp.modules.__all__]
 LAYERS = [kind for kind in PUBLIC if isinstance(kind, type) and issubclass(kind, BASES) and kind not in BASES]
