@@ -44,7 +44,7 @@ class Layer(Protocol):
     def magnitude(self, x: Array, w: Any) -> Array: ...
 
 
-def forward(rule: Rule, layer: Layer, x: Array, nonneg: bool = False) -> tuple[Array, Array | None]:
+def forward(rule: Rule, layer: Layer, x: Array, nonneg: bool) -> tuple[Array, Array | None]:
     """y of `layer` and, if they come with it at no cost, the denominators that `relprop` will need.
 
     Under αβ one product gives z⁺_j and z⁻_j, and y_j is their sum.

@@ -47,6 +47,7 @@ def test_a_layer_runs_once_and_flows_are_forward(case):
     assert (y == net(x)).all()
     assert (y == net.trace(x).y).all()
     assert seen == list(net.names) == [name for name, _ in net.walk()]
+    assert [(name, layer) for name, layer, _ in net.walk_trace(net.trace(x))] == list(net.walk())
     assert net.output_shape((3,)) == (3,)
     assert net.shapes((3,)) == {i.name: i.output_shape for i in layers(net, (3,))}
 

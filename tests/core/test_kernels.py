@@ -109,6 +109,20 @@ def test_inputs_that_are_views():
         np.testing.assert_array_equal(x, before)
 
 
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize("top", [0, 1, 4])
+def test_depthwise_convolutions_in_tiles_of_a_row(monkeypatch, stride, top):
+    """Padding is above the first tiles only."""
+    monkeypatch.setattr(cpu, "RUNS_TILE", 1)
+    rng = np.random.default_rng(0)
+    windows = Windows((5, 3), (stride, 1), ((top, 2), (1, 0)))
+    x, w = rng.standard_normal((2, 12, 7, 3)), rng.standard_normal((5, 3, 1, 6))
+    y = cpu.correlate(x, Given(w), windows, 3)
+    np.testing.assert_allclose(y, plain.correlate(x, Given(w), windows, 3), atol=1e-12)
+    back = cpu.correlate_T(y, Given(w), windows, (12, 7), 3)
+    np.testing.assert_allclose(back, plain.correlate_T(y, Given(w), windows, (12, 7), 3), atol=1e-12)
+
+
 @given(rngs(), st.integers(1, 40), st.integers(1, 9), st.integers(1, 40), st.sampled_from([1, 30, 1000]), st.floats(0, 1))
 def test_dense_layers_in_blocks(rng, inputs, outputs, samples, block, zeros):
     """For an array of weights, and for weights that are derived block by block; with inputs that are 0 for all samples."""

@@ -84,7 +84,14 @@ def test_borders_around_sequences_and_volumes_are_those_of_numpy(mode, xp):
         assert layer.output_shape(x.shape) == expected.shape
 
 
-@pytest.mark.parametrize("layer", [*ACTIVATIONS, *REARRANGING, CONSTANT, *NORMS], ids=named)
+MIXING = [
+    lrp.Linear(np.ones((4, 2))), lrp.Conv(np.ones((1, 1, 4, 2))), lrp.Conv1D(np.ones((1, 4, 2))), lrp.Scale(np.ones(4)),
+    lrp.Conv3D(np.ones((1, 1, 1, 4, 2))), lrp.ConvTranspose(np.ones((1, 1, 4, 2))), lrp.SumPool(), lrp.AvgPool(), lrp.MaxPool(),
+    lrp.AdaptiveAvgPool(1), lrp.AdaptiveMaxPool(1), lrp.LRN(), lrp.Resize(2), lrp.Mean(-1), lrp.ReduceSum(-1),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("layer", [*ACTIVATIONS, *REARRANGING, CONSTANT, *NORMS, *MIXING], ids=named)
 def test_layers_do_not_change_and_are_compared_as_objects(layer):
     """Two with the same numbers are two places of a net."""
     layer.forward(X)

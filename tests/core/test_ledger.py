@@ -99,6 +99,7 @@ def test_the_ledger_prints_and_can_be_looked_up():
         "padding",
         "rounding",
     ]
+    assert lines[1].split()[-1] == "·"  # in Fractions, rounding is 0
     padded = lrp.Sequential(lrp.Pad(1), lrp.ReLU(), lrp.Conv(integers(rng, 2, 2, 1, 1)), lrp.Flatten())
     lines = str(lrp.explain(padded, integers(rng, 2, 2, 1), 0, lrp.Flat()).ledger).splitlines()
     assert [line.split()[0] for line in lines] == ["layer", "conv1", "pad1", "total"]  # what loses relevance has a row

@@ -5,7 +5,7 @@ from fractions import Fraction
 import numpy as np
 import oracle
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from support import integers, rngs
 
@@ -294,6 +294,7 @@ NEAREST = {
 }
 
 
+@example(3, 1, "pytorch_half_pixel", "floor")  # a single place is the first
 @given(st.integers(1, 7), st.integers(1, 7), st.sampled_from(list(WHERE)), st.sampled_from(list(NEAREST)))
 def test_resize_looks_where_its_coordinates_say(n, m, coordinates, rounding):
     """On a ramp, x_i = i, the bilinear y_k is the place that k lies at, moved to the edge; the nearest is rounded."""

@@ -124,6 +124,7 @@ def test_methods_are_the_rules(case):
         (layer.relprop_alphabeta(x, R, alpha=1), lrp.AlphaBeta(1)),
         (layer.relprop_alphabeta(x, R, alpha=2, renormalize=True), lrp.AlphaBeta(2, renormalize=True)),
         (layer.relprop_zplus(x, R), lrp.AlphaBeta(1)),
+        (layer.relprop_gamma(x, R), lrp.Gamma(0.25)),
         (layer.relprop_gamma(x, R, gamma=1), lrp.Gamma(1)),
         (layer.relprop_flat(x, R), lrp.Flat()),
         (layer.relprop_wsquare(x, R), lrp.WSquare()),

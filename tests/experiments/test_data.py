@@ -352,6 +352,8 @@ def test_photographs_are_read_as_stored(tmp_path):
     Image.new("RGB", (50, 37)).save(item.photo, exif=exif)
     assert item.read().shape == (37, 50, 3)
     assert item.mask("chair", Preprocessing((37, 50))).sum() == 7 * 14 + 2 * 14
+    Image.new("RGB", (100, 74)).save(item.photo)  # a copy twice as large
+    assert item.mask("chair", Preprocessing((37, 50), "crop")).sum() == 7 * 14 + 2 * 14
 
 
 # ---- what is not as it should be -------------------------------------------------------------------------------------
