@@ -31,7 +31,7 @@ COUNTED = {1: "one", 2: "two", 3: "three"}
 
 def as_sizes(name: str, value: int | Sequence[int], minimum: int, n: int) -> Sizes:
     """`value` as `n` ints, one for each axis of places. Raises ValueError unless it is one int or `n`, none below `minimum`."""
-    sizes = (value,) * n if isinstance(value, int) else tuple(value)
+    sizes = tuple(value) if isinstance(value, Sequence) else (value,) * n
     if len(sizes) != n or not all(isinstance(v, int) and not isinstance(v, bool) and v >= minimum for v in sizes):
         wanted = f"{COUNTED[n]} for ({', '.join(AXES[n])})"
         raise ValueError(f"{name}: expected an int ≥ {minimum}, or {wanted}, got {value!r}")
@@ -49,9 +49,9 @@ def as_paddings(value: Padding, n: int) -> tuple[tuple[int, int], ...]:
 
     For one axis, (before, after) alone will do.
     """
-    if n == 1 and not isinstance(value, int) and len(value) == 2 and all(isinstance(v, int) for v in value):
+    if n == 1 and isinstance(value, Sequence) and len(value) == 2 and all(isinstance(v, int) for v in value):
         value = (value,)  # type: ignore[assignment]
-    if not isinstance(value, int) and len(value) == n and not all(isinstance(v, int) for v in value):
+    if isinstance(value, Sequence) and len(value) == n and not all(isinstance(v, int) for v in value):
         return tuple(as_pair("padding", v, 0) for v in value)
     return tuple((v, v) for v in as_sizes("padding", value, 0, n))  # type: ignore[arg-type]
 
