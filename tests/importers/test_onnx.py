@@ -373,6 +373,14 @@ def test_a_shortcut_with_fewer_channels_gets_zeros_beside_them():
     net = agree(model(nodes, constants), rng.standard_normal((2, 3, 8, 8)))
     assert "Pad3D" in kinds(net)
     assert closes(lrp.explain(net, rng.standard_normal((8, 8, 3)), 5, lrp.uniform(lrp.Epsilon(1e-3))), 1e-12)
+    again = [
+        ("Reshape", ["x", "apart"], ["a"]),
+        ("Reshape", ["a", "whole"], ["b"]),
+        ("Pad", ["b", "pads"], ["c"]),
+        ("Relu", ["c"], ["y"]),
+    ]
+    shapes = {"apart": np.asarray([0, 2, 2, 3, 5]), "whole": np.asarray([0, 4, 3, 5]), "pads": constants["pads"]}
+    agree(model(again, shapes, x=("n", 4, 3, 5)), rng.standard_normal((2, 4, 3, 5)))  # channels of several factors
     batch = np.asarray([1, 0, 0, 0, 0, 0, 0, 0])
     refused(model([("Pad", ["x", "pads"], ["y"])], {"pads": batch}), "a border around places or channels")
 

@@ -835,9 +835,8 @@ def _pad(call: Call) -> Signal:
     x = call.separate(x)
     if not set(moved) <= set(x.layout.order[:-1]) and x.layout.samples == 0:
         x = call.channels_last(x)
-    places, ours = x.layout.order[:-1], x.layout.ours
-    if not set(moved) <= set(places):  # channels become places, too
-        places, ours = x.layout.order, (*ours, ())
+    of_places = set(moved) <= set(x.layout.order[:-1])
+    places = x.layout.order[:-1] if of_places else x.layout.order  # channels become places, too
     kind = _of_places(call, len(places), Pad1D, Pad, Pad3D)
     border = tuple(moved.get(a, (0, 0)) for a in places)
     if mode == "constant":
@@ -847,7 +846,9 @@ def _pad(call: Call) -> Signal:
     else:
         call.refuse("mode as constant, edge, reflect or wrap", mode)
     layout = x.layout.resized({a: x.layout.shape[a] + sum(pair) for a, pair in moved.items()})
-    return call.add(module, call.arrange(x, ours), layout.with_ours(ours if len(ours) > len(layout.ours) else layout.ours))
+    if of_places:
+        return call.add(module, x, layout)
+    return call.add(module, call.arrange(x, (*x.layout.ours, ())), layout.with_ours((*layout.ours, ())))
 
 
 ROUNDINGS = ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil")
