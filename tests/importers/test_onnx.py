@@ -501,7 +501,8 @@ def test_activations_that_are_written_out():
     steep = [("Mul", ["x", "three"], ["a"]), ("Softplus", ["a"], ["b"]), ("Div", ["b", "three"], ["c"])]
     steep += [("Greater", ["a", "twenty"], ["d"]), ("Where", ["d", "x", "c"], ["y"])]
     assert kinds(agree(model(steep, constants, x=(2, 5)), x)) == ["Scale", "Softplus", "Scale"]
-    refused(model(steep, constants | {"twenty": np.float32(2)}, x=(2, 5)), r"\(Greater\)")  # too soon: another function
+    for soon in (2, 0, -1e9, np.nan):  # another function
+        refused(model(steep, constants | {"twenty": np.float32(soon)}, x=(2, 5)), r"\(Greater\)")
     steep = [("Mul", ["s", "x"], ["a"]), ("Sigmoid", ["a"], ["b"]), ("Mul", ["x", "b"], ["y"])]
     assert kinds(agree(model(steep, constants, x=(2, 5)), x)) == ["Scale", "SiLU", "Scale"]
     of_product = [("Relu", ["x"], ["r"]), ("Sigmoid", ["x"], ["z"]), ("Mul", ["r", "z"], ["t"]), ("Sigmoid", ["t"], ["u"])]

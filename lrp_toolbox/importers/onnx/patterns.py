@@ -253,14 +253,16 @@ def softplus(walk: Walk, node: OnnxNode) -> Signal | None:
     greater = walk.makers.get(test)
     factor, name = _times(walk, bent)
     soft, signal = walk.makers.get(name), walk.values.get(bent)
-    if greater is None or greater.op != "Greater" or soft is None or soft.op != "Softplus" or not isinstance(signal, Signal):
+    if greater is None or greater.op != "Greater" or len(greater.inputs) != 2 or not isinstance(signal, Signal):
         return None
     scaled, bound = greater.inputs
     (beta, inner), (one, same) = _times(walk, scaled), _times(walk, x)
     limit = _number(walk, bound)
-    if soft.inputs != (scaled,) and list(soft.inputs) != [scaled]:
+    if soft is None or soft.op != "Softplus" or soft.inputs != (scaled,):
         return None
-    if inner != same or not _is(factor * beta, one) or limit is None or math.exp(-limit) > 1e-7 * limit:
+    if inner != same or not _is(factor * beta, one) or limit is None or not limit > 0:
+        return None
+    if math.exp(-limit) > 1e-7 * limit:
         return None
     return signal
 
